@@ -1,0 +1,506 @@
+//! What the author of a kind writes, and what the rest of the house sees of it.
+//!
+//! A built-in kind is a Kubernetes type with an [`impl Kind`](Kind): its names, and where upstream has such rules, its
+//! defaults, preparation, validation and columns. [`Definition`] is the same with the type erased; a custom resource
+//! becomes a `Definition` too, and nothing above this crate can tell the two apart.
+
+use std::{borrow::Cow, marker::PhantomData, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ClusterResourceScope, Metadata, NamespaceResourceScope, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{field::Errors, user::User};
+
+type Text = Cow<'static, str>;
+
+/// What can be done with a kind; discovery names them in alphabetical order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    Create,
+    Delete,
+    DeleteCollection,
+    Get,
+    List,
+    Patch,
+    Update,
+    Watch,
+}
+
+impl Verb {
+    pub const ALL: &[Self] = &[
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
+    pub const CREATE_ONLY: &[Self] = &[Self::Create];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// A part of an object that is served under a path of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    Status,
+    /// `autoscaling/v1 Scale`, at these JSON paths of the object.
+    Scale(ScalePaths),
+    /// Another function of the apiserver, by its path segment: `log`, `exec`, `binding`, `token`, …
+    Other {
+        name: &'static str,
+        /// Group, version and kind of what is sent and answered, as discovery tells them.
+        kind: (&'static str, &'static str, &'static str),
+        verbs: &'static [&'static str],
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub replicas: &'static str,
+    pub status_replicas: &'static str,
+    /// Where the selector is: an object's `matchLabels` form, or a map of labels.
+    pub selector: &'static str,
+}
+
+/// When `metadata.generation` counts up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    None,
+    /// 1 at creation, one more with every change outside metadata and status.
+    Spec,
+    /// Kept by the kind's own `prepare_*`.
+    Own,
+}
+
+/// What a DELETE answers once the object is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteAnswer {
+    Status,
+    Object,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: Text,
+    pub kind: Text,
+    pub format: Text,
+    pub prose: Prose,
+    /// Greater than 0: shown only by `-o wide`.
+    pub priority: i32,
+}
+
+/// What a column's description is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prose {
+    Text(Text),
+    /// The description of this field of this type (`io.k8s.api.core.v1.PodStatus`, `podIP`).
+    Field(&'static str, &'static str),
+}
+
+/// A column of a built-in kind: name, type, format, priority, description.
+pub const fn column(
+    name: &'static str,
+    kind: &'static str,
+    format: &'static str,
+    priority: i32,
+    prose: Prose,
+) -> Column {
+    Column { name: Cow::Borrowed(name), kind: Cow::Borrowed(kind), format: Cow::Borrowed(format), prose, priority }
+}
+
+/// A description in words.
+pub const fn text(words: &'static str) -> Prose {
+    Prose::Text(Cow::Borrowed(words))
+}
+
+pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The column that every kind's table begins with.
+pub const NAME: Column = column("Name", "string", "name", 0, Prose::Field(META, "name"));
+
+/// The column that most tables have: how long ago the object was made.
+pub const AGE: Column = column("Age", "string", "", 0, Prose::Field(META, "creationTimestamp"));
+
+/// The facts of a kind: what discovery, routing, storage and printing need to know.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub verbs: &'static [Verb],
+    pub subresources: &'static [Subresource],
+    /// Empty: Name and Created At.
+    pub columns: &'static [Column],
+    pub generation: Generation,
+    /// PUT to a missing name creates it.
+    pub create_on_update: bool,
+    /// PUT without a resourceVersion overwrites.
+    pub unconditional_update: bool,
+    pub delete_answer: DeleteAnswer,
+    /// Deletion without a propagation policy orphans the dependents.
+    pub orphans_by_default: bool,
+    /// Where upstream keeps it under `/registry/`: most often the plural.
+    pub storage_prefix: &'static str,
+    /// Field selectors beside `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [&'static str],
+}
+
+impl About {
+    /// What most kinds are: everything but the names.
+    pub const fn new(plural: &'static str, singular: &'static str) -> Self {
+        Self {
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            verbs: Verb::ALL,
+            subresources: &[],
+            columns: &[],
+            generation: Generation::None,
+            create_on_update: false,
+            unconditional_update: true,
+            delete_answer: DeleteAnswer::Status,
+            orphans_by_default: false,
+            storage_prefix: plural,
+            selectable: &[],
+        }
+    }
+}
+
+/// What a rule may know of the request that it is applied for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub user: &'a User,
+    pub now: Timestamp,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+}
+
+/// Whether objects live in namespaces.
+pub trait Scoped {
+    const NAMESPACED: bool;
+}
+
+impl Scoped for NamespaceResourceScope {
+    const NAMESPACED: bool = true;
+}
+
+impl Scoped for ClusterResourceScope {
+    const NAMESPACED: bool = false;
+}
+
+/// A built-in kind. Only [`ABOUT`](Kind::ABOUT) must be given; a rule that is not given does nothing.
+///
+/// Rules see typed objects, after strict decoding. `set_defaults` fills in what the author left out and must be
+/// idempotent. `prepare_*` brings what clients may not choose in order: status on create, spec on status updates.
+/// `validate_*` report everything that is wrong, with upstream's paths and words. Names, labels, owners and the other
+/// parts of metadata are checked for all kinds alike, elsewhere; `validate_name` says which syntax a name has.
+pub trait Kind:
+    Resource<Scope: Scoped> + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+{
+    const ABOUT: About;
+
+    fn validate_name(name: &str) -> Vec<String> {
+        crate::field::dns_subdomain(name)
+    }
+
+    fn set_defaults(&mut self) {}
+
+    fn prepare_create(&mut self, _request: &Request) {}
+
+    fn prepare_update(&mut self, _old: &Self, _request: &Request) {}
+
+    fn validate_create(&self, _request: &Request, _errors: &mut Errors) {}
+
+    fn validate_update(&self, _old: &Self, _request: &Request, _errors: &mut Errors) {}
+
+    /// For `/status` (and other subresources that write the object, told apart by `request.subresource`): restore from
+    /// `old` all that the subresource may not change.
+    fn prepare_subresource(&mut self, _old: &Self, _request: &Request) {}
+
+    fn validate_subresource(&self, _old: &Self, _request: &Request, _errors: &mut Errors) {}
+
+    /// How many seconds a deletion may take, where it is graceful; `requested` is what the client asked for. None: the
+    /// object is deleted at once.
+    fn grace_seconds(&self, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// What a DELETE that leaves the dependents alone, without having been asked to, warns of.
+    const ORPHANING_WARNING: Option<&'static str> = None;
+
+    /// Something beside the finalizers of the metadata still keeps the object.
+    fn is_held(&self) -> bool {
+        false
+    }
+
+    /// The first DELETE of an object only marks it as going, and this may mark it further; false: it deletes.
+    fn begin_deletion(&mut self) -> bool {
+        false
+    }
+
+    /// `Warning` headers of a create (`old` is none) or an update.
+    fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The value of a field selector of [`About::selectable`].
+    fn selectable(&self, _path: &str) -> String {
+        String::new()
+    }
+
+    /// The cells under [`About::columns`].
+    fn row(&self, _now: Timestamp) -> Vec<Value> {
+        Vec::new()
+    }
+}
+
+/// The rules of a kind on objects as JSON; what [`Kind`] and custom resources have in common.
+///
+/// Objects that come in have passed the strict check against the schema, so that decoding succeeds; where it does not
+/// (a number out of range), the error tells why.
+pub trait Rules: Send + Sync {
+    fn validate_name(&self, name: &str) -> Vec<String>;
+    fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error>;
+    /// Prepares and validates; gives the warnings. Errors are appended to `errors`.
+    fn create(
+        &self,
+        object: &mut Value,
+        request: &Request,
+        errors: &mut Errors,
+    ) -> Result<Vec<String>, serde_json::Error>;
+    /// The same for an update of the object or, with `request.subresource`, a part of it.
+    fn update(
+        &self,
+        object: &mut Value,
+        old: &Value,
+        request: &Request,
+        errors: &mut Errors,
+    ) -> Result<Vec<String>, serde_json::Error>;
+    fn selectable(&self, object: &Value, path: &str) -> String;
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+    fn grace_seconds(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+    fn orphaning_warning(&self) -> Option<&'static str> {
+        None
+    }
+    fn is_held(&self, _object: &Value) -> bool {
+        false
+    }
+    fn begin_deletion(&self, _object: &mut Value) -> Result<bool, serde_json::Error> {
+        Ok(false)
+    }
+}
+
+struct Typed<K>(PhantomData<fn() -> K>);
+
+fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, serde_json::Error> {
+    K::deserialize(object)
+}
+
+impl<K: Kind> Rules for Typed<K> {
+    fn validate_name(&self, name: &str) -> Vec<String> {
+        K::validate_name(name)
+    }
+
+    fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
+        let mut typed: K = decode(object)?;
+        typed.set_defaults();
+        *object = serde_json::to_value(typed)?;
+        Ok(())
+    }
+
+    fn create(
+        &self,
+        object: &mut Value,
+        request: &Request,
+        errors: &mut Errors,
+    ) -> Result<Vec<String>, serde_json::Error> {
+        let mut typed: K = decode(object)?;
+        typed.prepare_create(request);
+        typed.validate_create(request, errors);
+        let warnings = typed.warnings(None);
+        // As upstream's storage, which sets defaults whenever it reads.
+        typed.set_defaults();
+        *object = serde_json::to_value(typed)?;
+        Ok(warnings)
+    }
+
+    fn update(
+        &self,
+        object: &mut Value,
+        old: &Value,
+        request: &Request,
+        errors: &mut Errors,
+    ) -> Result<Vec<String>, serde_json::Error> {
+        let (mut typed, old): (K, K) = (decode(object)?, decode(old)?);
+        if request.subresource.is_empty() {
+            typed.prepare_update(&old, request);
+            typed.validate_update(&old, request, errors);
+        } else {
+            typed.prepare_subresource(&old, request);
+            typed.validate_subresource(&old, request, errors);
+        }
+        let warnings = if request.subresource.is_empty() { typed.warnings(Some(&old)) } else { Vec::new() };
+        typed.set_defaults();
+        *object = serde_json::to_value(typed)?;
+        Ok(warnings)
+    }
+
+    fn selectable(&self, object: &Value, path: &str) -> String {
+        decode::<K>(object).map(|typed| typed.selectable(path)).unwrap_or_default()
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        decode::<K>(object).map(|typed| typed.row(now)).unwrap_or_default()
+    }
+
+    fn grace_seconds(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
+        decode::<K>(object).ok()?.grace_seconds(requested)
+    }
+
+    fn orphaning_warning(&self) -> Option<&'static str> {
+        K::ORPHANING_WARNING
+    }
+
+    fn is_held(&self, object: &Value) -> bool {
+        decode::<K>(object).is_ok_and(|typed| typed.is_held())
+    }
+
+    fn begin_deletion(&self, object: &mut Value) -> Result<bool, serde_json::Error> {
+        let mut typed: K = decode(object)?;
+        if !typed.begin_deletion() {
+            return Ok(false);
+        }
+        *object = serde_json::to_value(typed)?;
+        Ok(true)
+    }
+}
+
+/// Group, version and kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gvk {
+    pub group: Text,
+    pub version: Text,
+    pub kind: Text,
+}
+
+impl Gvk {
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// How a version of a kind is turned into the version that is stored, and back.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// The stored version of the same kind: its group and version.
+    pub stored: (&'static str, &'static str),
+    pub to_stored: fn(Value) -> Value,
+    pub from_stored: fn(Value) -> Value,
+}
+
+/// A kind with its type erased: a row of the kinds table, or a version of a custom resource.
+#[derive(Clone)]
+pub struct Definition {
+    pub gvk: Gvk,
+    pub list_kind: Text,
+    pub namespaced: bool,
+    pub plural: Text,
+    pub singular: Text,
+    pub short_names: Vec<Text>,
+    pub categories: Vec<Text>,
+    pub verbs: Vec<Verb>,
+    pub subresources: Vec<Subresource>,
+    pub columns: Vec<Column>,
+    pub selectable: Vec<Text>,
+    pub generation: Generation,
+    pub create_on_update: bool,
+    pub unconditional_update: bool,
+    pub delete_answer: DeleteAnswer,
+    pub orphans_by_default: bool,
+    pub storage_prefix: Text,
+    /// The name of its type in the schema, `io.k8s.api.core.v1.Pod`.
+    pub schema_name: Text,
+    pub conversion: Option<Conversion>,
+    pub rules: Arc<dyn Rules>,
+}
+
+impl Definition {
+    /// A built-in kind.
+    pub fn of<K: Kind>() -> Self {
+        let about = K::ABOUT;
+        let borrowed = |texts: &[&'static str]| texts.iter().map(|t| Cow::Borrowed(*t)).collect();
+        Self {
+            gvk: Gvk { group: K::GROUP.into(), version: K::VERSION.into(), kind: K::KIND.into() },
+            list_kind: format!("{}List", K::KIND).into(),
+            namespaced: K::Scope::NAMESPACED,
+            plural: about.plural.into(),
+            singular: about.singular.into(),
+            short_names: borrowed(about.short_names),
+            categories: borrowed(about.categories),
+            verbs: about.verbs.to_vec(),
+            subresources: about.subresources.to_vec(),
+            columns: about.columns.to_vec(),
+            selectable: borrowed(about.selectable),
+            generation: about.generation,
+            create_on_update: about.create_on_update,
+            unconditional_update: about.unconditional_update,
+            delete_answer: about.delete_answer,
+            orphans_by_default: about.orphans_by_default,
+            storage_prefix: about.storage_prefix.into(),
+            schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
+            conversion: None,
+            rules: Arc::new(Typed::<K>(PhantomData)),
+        }
+    }
+
+    pub fn with_conversion(mut self, conversion: Conversion) -> Self {
+        self.conversion = Some(conversion);
+        self
+    }
+
+    pub fn has_subresource(&self, name: &str) -> bool {
+        self.subresource(name).is_some()
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| match s {
+            Subresource::Status => name == "status",
+            Subresource::Scale(_) => name == "scale",
+            Subresource::Other { name: other, .. } => name == *other,
+        })
+    }
+}
+
+/// The OpenAPI name of a built-in type.
+fn schema_name(group: &str, version: &str, kind: &str) -> String {
+    match group {
+        "" => format!("io.k8s.api.core.{version}.{kind}"),
+        "apiextensions.k8s.io" => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}"),
+        "apiregistration.k8s.io" => format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}"),
+        "flowcontrol.apiserver.k8s.io" => format!("io.k8s.api.flowcontrol.{version}.{kind}"),
+        _ => format!("io.k8s.api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
+    }
+}

@@ -1,0 +1,28 @@
+//! Match conditions: expressions that say whether a webhook or a policy is called at all.
+
+use k8s_openapi::api::admissionregistration::v1::MatchCondition;
+
+use crate::field::{self, Error, Errors, Path, extend};
+
+const CONDITIONS_MAX: usize = 64;
+
+pub fn validate(conditions: &[MatchCondition], path: &Path, errors: &mut Errors) {
+    if conditions.len() > CONDITIONS_MAX {
+        errors.push(Error::too_many(*path, conditions.len() as i64, CONDITIONS_MAX as i64));
+    }
+    for (i, condition) in conditions.iter().enumerate() {
+        let path = path.index(i);
+        if condition.expression.trim().is_empty() {
+            errors.push(Error::required(path.child("expression"), ""));
+        }
+        let (name_path, name) = (path.child("name"), condition.name.as_str());
+        if name.is_empty() {
+            errors.push(Error::required(name_path, ""));
+            continue;
+        }
+        extend(errors, name_path, name, field::qualified_name(name));
+        if conditions[..i].iter().any(|other| other.name == name) {
+            errors.push(Error::duplicate(name_path, name));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! CustomResourceDefinition (apiextensions.k8s.io/v1).
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
+    CustomResourceDefinitionStatus,
+};
+use serde_json::Value;
+
+use super::version;
+use crate::{
+    equal,
+    field::{self, Error, Errors, Path, extend},
+    given::{Items, Text},
+    kind::{About, Generation, Kind, Request, Subresource},
+    kinds::admissionregistration::target,
+};
+
+const SPEC: Path = Path::new("spec");
+const STATUS: Path = Path::new("status");
+const METADATA: Path = Path::new("metadata");
+const APPROVED: &str = "api-approved.kubernetes.io";
+const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+const PORT: i32 = 443;
+
+impl Kind for CustomResourceDefinition {
+    const ABOUT: About = About {
+        short_names: &["crd", "crds"],
+        categories: &["api-extensions"],
+        subresources: &[Subresource::Status],
+        generation: Generation::Spec,
+        unconditional_update: false,
+        storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
+        ..About::new("customresourcedefinitions", "customresourcedefinition")
+    };
+
+    /// The rest of what a name must be is a rule of the whole.
+    fn validate_name(name: &str) -> Vec<String> {
+        field::dns_subdomain(name)
+    }
+
+    fn set_defaults(&mut self) {
+        let names = &mut self.spec.names;
+        if !names.kind.is_empty() {
+            names.singular.or_set(&names.kind.to_lowercase());
+            names.list_kind.or_set(&format!("{}List", names.kind));
+        }
+        let conversion = self
+            .spec
+            .conversion
+            .get_or_insert_with(|| CustomResourceConversion { strategy: "None".to_owned(), webhook: None });
+        let service =
+            conversion.webhook.as_mut().and_then(|w| w.client_config.as_mut()).and_then(|c| c.service.as_mut());
+        if let Some(service) = service {
+            service.port.get_or_insert(PORT);
+        }
+        let status = self.status.get_or_insert_default();
+        if status.stored_versions.items().is_empty() {
+            let stored = self.spec.versions.iter().find(|version| version.storage).map(|version| version.name.clone());
+            status.stored_versions = stored.map(|name| vec![name]);
+        }
+    }
+
+    fn prepare_create(&mut self, _request: &Request) {
+        self.status = Some(CustomResourceDefinitionStatus::default());
+        remember_stored(self);
+    }
+
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        self.status.clone_from(&old.status);
+        remember_stored(self);
+    }
+
+    fn prepare_subresource(&mut self, old: &Self, _request: &Request) {
+        self.spec.clone_from(&old.spec);
+        // Upstream keeps all metadata but what tells of the write.
+        crate::meta::keep_for_status(&mut self.metadata, &old.metadata);
+    }
+
+    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
+        let name = self.metadata.name.text();
+        if name != format!("{}.{}", self.spec.names.plural, self.spec.group) {
+            let why = "must be spec.names.plural+\".\"+spec.group";
+            errors.push(Error::invalid(METADATA.child("name"), name, why));
+        }
+        validate_whole(self, None, errors);
+    }
+
+    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        validate_whole(self, Some(old), errors);
+    }
+
+    fn validate_subresource(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
+        if let Some(names) = self.status.as_ref().and_then(|status| status.accepted_names.as_ref()) {
+            validate_names(names, &STATUS.child("acceptedNames"), errors);
+        }
+    }
+}
+
+fn remember_stored(definition: &mut CustomResourceDefinition) {
+    let stored = definition.spec.versions.iter().find(|version| version.storage).map(|version| version.name.clone());
+    let versions = definition.status.get_or_insert_default().stored_versions.get_or_insert_default();
+    versions.extend(stored.filter(|name| !versions.contains(name)).into_iter().collect::<Vec<_>>());
+}
+
+fn validate_whole(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
+    validate_spec(&new.spec, errors);
+    if let Some(old) = old {
+        validate_change(new, old, errors);
+    }
+    if let Some(names) = new.status.as_ref().and_then(|status| status.accepted_names.as_ref()) {
+        validate_names(names, &STATUS.child("acceptedNames"), errors);
+    }
+    validate_stored(new, errors);
+    validate_approval(new, old, errors);
+    if new.spec.preserve_unknown_fields == Some(true)
+        && old.is_none_or(|o| o.spec.preserve_unknown_fields != Some(true))
+    {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema \
+                   instead";
+        errors.push(Error::invalid(SPEC.child("preserveUnknownFields"), true, why));
+    }
+}
+
+fn validate_change(new: &CustomResourceDefinition, old: &CustomResourceDefinition, errors: &mut Errors) {
+    let conditions = old.status.as_ref().map(|status| status.conditions.items()).unwrap_or_default();
+    let names = SPEC.child("names");
+    if conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True") {
+        equal::immutable(&new.spec.scope, &old.spec.scope, SPEC.child("scope"), errors);
+        equal::immutable(&new.spec.names.kind, &old.spec.names.kind, names.child("kind"), errors);
+    }
+    equal::immutable(&new.spec.group, &old.spec.group, SPEC.child("group"), errors);
+    equal::immutable(&new.spec.names.plural, &old.spec.names.plural, names.child("plural"), errors);
+}
+
+fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
+    let path = STATUS.child("storedVersions");
+    let stored = definition.status.as_ref().map(|status| status.stored_versions.items()).unwrap_or_default();
+    if stored.is_empty() {
+        errors.push(Error::invalid(path, Value::Null, "must have at least one stored version"));
+        return;
+    }
+    let versions = &definition.spec.versions;
+    for version in versions.iter().filter(|version| version.storage && !stored.contains(&version.name)) {
+        errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
+    }
+    for (i, name) in stored.iter().enumerate().filter(|(_, name)| versions.iter().all(|v| v.name != **name)) {
+        let why = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
+             a storage migration ensures no data remains persisted in {name} and removes {name} from \
+             status.storedVersions"
+        );
+        errors.push(Error::invalid(path.index(i), name.as_str(), why));
+    }
+}
+
+/// Groups of the project itself need a link to their review, or a confession.
+fn validate_approval(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
+    let group = new.spec.group.as_str();
+    let is_protected =
+        ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
+    let state = |definition: &CustomResourceDefinition| {
+        let value = definition.metadata.annotations.as_ref().and_then(|a| a.get(APPROVED)).cloned();
+        let is_link =
+            |value: &str| value.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty());
+        let valid = value.as_deref().is_some_and(|value| value.starts_with("unapproved") || is_link(value));
+        (value.unwrap_or_default(), valid)
+    };
+    let (value, valid) = state(new);
+    if !is_protected || valid || old.is_some_and(|old| state(old) == (value.clone(), valid)) {
+        return;
+    }
+    let path = METADATA.child("annotations");
+    let needed = format!("protected groups must have approval annotation {APPROVED:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    errors.push(match value.as_str() {
+        "" => Error::required(path.key(APPROVED), format!("{needed}, {see}")),
+        value => {
+            let why = format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}");
+            Error::invalid(path.key(APPROVED), value, why)
+        }
+    });
+}
+
+fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
+    let (path, group) = (SPEC.child("group"), spec.group.as_str());
+    let wrong = field::dns_subdomain(group);
+    if group.is_empty() {
+        errors.push(Error::required(path, ""));
+    } else if !wrong.is_empty() {
+        errors.push(Error::invalid(path, group, wrong.join(",")));
+    } else if !group.contains('.') {
+        errors.push(Error::invalid(path, group, "should be a domain with at least one dot"));
+    }
+    match spec.scope.as_str() {
+        "" => errors.push(Error::required(SPEC.child("scope"), "")),
+        "Cluster" | "Namespaced" => {}
+        scope => errors.push(Error::not_supported(SPEC.child("scope"), scope, &["Cluster", "Namespaced"])),
+    }
+    version::validate_all(&spec.versions, errors);
+    let names_path = SPEC.child("names");
+    let names = &spec.names;
+    for (name, value) in [
+        ("plural", names.plural.as_str()),
+        ("singular", names.singular.text()),
+        ("kind", names.kind.as_str()),
+        ("listKind", names.list_kind.text()),
+    ] {
+        if value.is_empty() {
+            errors.push(Error::required(names_path.child(name), ""));
+        }
+    }
+    validate_names(names, &names_path, errors);
+    version::validate_shared(&spec.versions, errors);
+    if let Some(conversion) = &spec.conversion {
+        validate_conversion(conversion, &SPEC.child("conversion"), errors);
+    }
+}
+
+fn validate_names(names: &CustomResourceDefinitionNames, path: &Path, errors: &mut Errors) {
+    let list_kind = names.list_kind.text();
+    for (name, value, any_case) in [
+        ("plural", names.plural.as_str(), false),
+        ("singular", names.singular.text(), false),
+        ("kind", names.kind.as_str(), true),
+        ("listKind", list_kind, true),
+    ] {
+        let wrong = field::dns_1035_label(&if any_case { value.to_lowercase() } else { value.to_owned() });
+        if !value.is_empty() && !wrong.is_empty() {
+            let case = if any_case { "may have mixed case, but should otherwise match: " } else { "" };
+            errors.push(Error::invalid(path.child(name), value, format!("{case}{}", wrong.join(","))));
+        }
+    }
+    labels(names.short_names.items(), &path.child("shortNames"), errors);
+    if !names.kind.is_empty() && names.kind == list_kind {
+        errors.push(Error::invalid(path.child("listKind"), list_kind, "kind and listKind may not be the same"));
+    }
+    labels(names.categories.items(), &path.child("categories"), errors);
+}
+
+fn labels(values: &[String], path: &Path, errors: &mut Errors) {
+    for (i, value) in values.iter().enumerate() {
+        let wrong = field::dns_1035_label(value);
+        if !wrong.is_empty() {
+            errors.push(Error::invalid(path.index(i), value.as_str(), wrong.join(",")));
+        }
+    }
+}
+
+fn validate_conversion(conversion: &CustomResourceConversion, path: &Path, errors: &mut Errors) {
+    let (config_path, versions_path) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    let config = conversion.webhook.as_ref().and_then(|webhook| webhook.client_config.as_ref());
+    let versions = conversion.webhook.as_ref().map(|w| w.conversion_review_versions.as_slice()).unwrap_or_default();
+    match conversion.strategy.as_str() {
+        "" => errors.push(Error::required(path.child("strategy"), "")),
+        "None" | "Webhook" => {}
+        other => errors.push(Error::not_supported(path.child("strategy"), other, &["None", "Webhook"])),
+    }
+    if conversion.strategy != "Webhook" {
+        let why = "should not be set when strategy is not set to Webhook";
+        for (path, is_set) in [(config_path, config.is_some()), (versions_path, !versions.is_empty())] {
+            if is_set {
+                errors.push(Error::forbidden(path, why));
+            }
+        }
+        return;
+    }
+    match config.map(|config| (&config.url, &config.service)) {
+        None => errors.push(Error::required(config_path, "required when strategy is set to Webhook")),
+        Some((Some(url), None)) => target::validate_url(url, &config_path.child("url"), errors),
+        Some((None, Some(service))) => {
+            let (route, port) = (service.path.as_deref(), service.port.unwrap_or(PORT));
+            let path = config_path.child("service");
+            target::validate_service(&service.name, &service.namespace, route, port, &path, errors);
+        }
+        Some(_) => errors.push(Error::required(config_path, "exactly one of url or service is required")),
+    }
+    validate_review_versions(versions, &versions_path, errors);
+}
+
+fn validate_review_versions(versions: &[String], path: &Path, errors: &mut Errors) {
+    if versions.is_empty() {
+        errors.push(Error::required(*path, ""));
+        return;
+    }
+    for (i, version) in versions.iter().enumerate() {
+        if versions[..i].contains(version) {
+            errors.push(Error::invalid(path.index(i), version.as_str(), "duplicate version"));
+        } else {
+            extend(errors, path.index(i), version, field::dns_1035_label(version));
+        }
+    }
+    if !versions.iter().any(|version| REVIEW_VERSIONS.contains(&version.as_str())) {
+        let why = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
+        errors.push(Error::invalid(*path, versions, why));
+    }
+}

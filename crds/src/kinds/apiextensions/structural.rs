@@ -1,0 +1,216 @@
+//! Whether a schema is structural: each node has one type, and what only restricts does not define.
+
+use serde_json::{Map, Value, json};
+
+use crate::field::{Error, Errors, Path};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Root,
+    Field,
+    Item,
+}
+
+type Schema = Map<String, Value>;
+
+/// Causes are sorted, as upstream sorts them.
+pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
+    let mut found = Errors::new();
+    node(schema, Level::Root, path, &mut found);
+    found.sort_by_key(ToString::to_string);
+    errors.append(&mut found);
+}
+
+pub fn text<'a>(schema: &'a Schema, name: &str) -> &'a str {
+    schema.get(name).and_then(Value::as_str).unwrap_or("")
+}
+
+pub fn flag(schema: &Schema, name: &str) -> bool {
+    schema.get(name) == Some(&Value::Bool(true))
+}
+
+pub fn child<'a>(schema: &'a Schema, name: &str) -> Option<&'a Schema> {
+    schema.get(name).and_then(Value::as_object)
+}
+
+pub fn children<'a>(schema: &'a Schema, name: &str) -> impl Iterator<Item = (&'a String, &'a Schema)> {
+    child(schema, name).into_iter().flatten().filter_map(|(name, inner)| inner.as_object().map(|inner| (name, inner)))
+}
+
+pub fn list<'a>(schema: &'a Schema, name: &str) -> Vec<&'a Schema> {
+    schema.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object).collect()
+}
+
+fn node(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
+    let kind = text(schema, "type");
+    let items_path = path.child("items");
+    match child(schema, "items") {
+        None if kind == "array" => errors.push(Error::required(items_path, "must be specified")),
+        None => {}
+        Some(items) => node(items, Level::Item, &items_path, errors),
+    }
+    let properties = path.child("properties");
+    for (name, property) in children(schema, "properties") {
+        node(property, Level::Field, &properties.key(name), errors);
+    }
+    let additional = path.child("additionalProperties");
+    if schema.contains_key("additionalProperties") && level == Level::Root {
+        errors.push(Error::forbidden(additional, "must not be used at the root"));
+    }
+    if let Some(inner) = child(schema, "additionalProperties") {
+        node(inner, Level::Field, &additional, errors);
+    }
+    extensions(schema, path, errors);
+    restrictions(schema, path, errors);
+    own_type(schema, level, path, errors);
+    metadata(schema, level, path, errors);
+}
+
+fn extensions(schema: &Schema, path: &Path, errors: &mut Errors) {
+    for name in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+        if flag(schema, "x-kubernetes-int-or-string") && flag(schema, name) {
+            let why = "must be false if x-kubernetes-int-or-string is true";
+            errors.push(Error::invalid(path.child(name), true, why));
+        }
+    }
+}
+
+fn own_type(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
+    let (kind, type_path) = (text(schema, "type"), path.child("type"));
+    let is_embedded = flag(schema, "x-kubernetes-embedded-resource");
+    let is_free = flag(schema, "x-kubernetes-preserve-unknown-fields");
+    let why = "must be object if x-kubernetes-embedded-resource is true";
+    match kind {
+        "" if is_embedded => errors.push(Error::required(type_path, why)),
+        "" if flag(schema, "x-kubernetes-int-or-string") || is_free => {}
+        "" => {
+            let of = match level {
+                Level::Root => "at the root",
+                Level::Item => "for specified array items",
+                Level::Field => "for specified object fields",
+            };
+            errors.push(Error::required(type_path, format!("must not be empty {of}")));
+        }
+        "object" => {}
+        kind if is_embedded => errors.push(Error::invalid(type_path, kind, why)),
+        _ => {}
+    }
+    if is_embedded && schema.contains_key("additionalProperties") {
+        let why = "must not be used if x-kubernetes-embedded-resource is set";
+        errors.push(Error::forbidden(path.child("additionalProperties"), why));
+    }
+    if level == Level::Root && !kind.is_empty() && kind != "object" {
+        errors.push(Error::invalid(type_path, kind, "must be object at the root"));
+    }
+    if is_embedded && !is_free && children(schema, "properties").next().is_none() {
+        let why = "must not be empty if x-kubernetes-embedded-resource is true without \
+                   x-kubernetes-preserve-unknown-fields";
+        errors.push(Error::required(path.child("properties"), why));
+    }
+}
+
+/// What each object has anyway may hardly be restricted.
+fn metadata(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
+    if level != Level::Root && !flag(schema, "x-kubernetes-embedded-resource") {
+        return;
+    }
+    let list = path.child("properties");
+    for (name, property) in children(schema, "properties") {
+        let (path, kind) = (list.key(name), text(property, "type"));
+        match name.as_str() {
+            "kind" | "apiVersion" if kind != "string" => {
+                errors.push(Error::invalid(path.child("type"), kind, "must be string"));
+            }
+            "metadata" => {
+                if kind != "object" {
+                    errors.push(Error::invalid(path.child("type"), kind, "must be object"));
+                }
+                let named = |name: &String| ["name", "generateName"].contains(&name.as_str());
+                let only_names = children(property, "properties").all(|(name, _)| named(name));
+                let rest = property.keys().all(|key| ["type", "properties", "default"].contains(&key.as_str()));
+                if level == Level::Root && !(only_names && rest) {
+                    let why = "must not specify anything other than name and generateName, but metadata is implicitly \
+                               specified";
+                    errors.push(Error::forbidden(path, why));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn restrictions(schema: &Schema, path: &Path, errors: &mut Errors) {
+    let int_or_string = json!([{"type": "integer"}, {"type": "string"}]);
+    let skips = flag(schema, "x-kubernetes-int-or-string");
+    let is_pattern = |schema: &Schema| skips && schema.get("anyOf") == Some(&int_or_string);
+    for name in ["anyOf", "allOf", "oneOf"] {
+        if name == "anyOf" && is_pattern(schema) {
+            continue;
+        }
+        let branches = path.child(name);
+        for (i, branch) in list(schema, name).into_iter().enumerate() {
+            let skips = name == "allOf" && i == 0 && is_pattern(branch);
+            nested(branch, skips, &branches.index(i), errors);
+        }
+    }
+    if let Some(not) = child(schema, "not") {
+        nested(not, false, &path.child("not"), errors);
+    }
+    let pattern = text(schema, "pattern");
+    if let Err(error) = regex::Regex::new(pattern) {
+        let why = format!("must be a valid regular expression, but isn't: {}", go_words(pattern, &error));
+        errors.push(Error::invalid(path.child("pattern"), pattern, why));
+    }
+}
+
+/// The most common complaints in the words of Go's parser.
+fn go_words(pattern: &str, error: &regex::Error) -> String {
+    let shown = error.to_string();
+    let last = shown.lines().last().unwrap_or("").trim_start_matches("error: ");
+    match last {
+        "unclosed character class" => {
+            let rest = pattern.rfind('[').map_or(pattern, |at| &pattern[at..]);
+            format!("error parsing regexp: missing closing ]: `{rest}`")
+        }
+        "unclosed group" => format!("error parsing regexp: missing closing ): `{pattern}`"),
+        "unopened group" => format!("error parsing regexp: unexpected ): `{pattern}`"),
+        other => format!("error parsing regexp: {other}: `{pattern}`"),
+    }
+}
+
+/// A schema below `allOf` and its like restricts, and defines nothing.
+fn nested(schema: &Schema, skips_any_of: bool, path: &Path, errors: &mut Errors) {
+    if !skips_any_of {
+        restrictions(schema, path, errors);
+    }
+    if let Some(items) = child(schema, "items") {
+        nested(items, false, &path.child("items"), errors);
+    }
+    let properties = path.child("properties");
+    for (name, property) in children(schema, "properties") {
+        nested(property, false, &properties.key(name), errors);
+    }
+    for (name, how) in [
+        ("type", "empty"),
+        ("additionalProperties", "undefined"),
+        ("default", "undefined"),
+        ("title", "empty"),
+        ("description", "empty"),
+        ("nullable", "false"),
+        ("x-kubernetes-preserve-unknown-fields", "false"),
+        ("x-kubernetes-embedded-resource", "false"),
+        ("x-kubernetes-int-or-string", "false"),
+        ("x-kubernetes-list-map-keys", "empty"),
+        ("x-kubernetes-list-type", "undefined"),
+        ("x-kubernetes-map-type", "undefined"),
+    ] {
+        let is_set = schema.get(name).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)));
+        if is_set {
+            errors.push(Error::forbidden(path.child(name), format!("must be {how} to be structural")));
+        }
+    }
+    if child(schema, "properties").is_some_and(|properties| properties.contains_key("metadata")) {
+        let why = "must not be specified in a nested context";
+        errors.push(Error::forbidden(properties.key("metadata"), why));
+    }
+}

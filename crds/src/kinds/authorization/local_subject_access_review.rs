@@ -1,0 +1,10 @@
+//! LocalSubjectAccessReview (authorization.k8s.io/v1).
+
+use k8s_openapi::api::authorization::v1::LocalSubjectAccessReview;
+
+use crate::kind::{About, Kind, Verb};
+
+impl Kind for LocalSubjectAccessReview {
+    const ABOUT: About =
+        About { verbs: Verb::CREATE_ONLY, ..About::new("localsubjectaccessreviews", "localsubjectaccessreview") };
+}

@@ -1,0 +1,10 @@
+//! SelfSubjectRulesReview (authorization.k8s.io/v1).
+
+use k8s_openapi::api::authorization::v1::SelfSubjectRulesReview;
+
+use crate::kind::{About, Kind, Verb};
+
+impl Kind for SelfSubjectRulesReview {
+    const ABOUT: About =
+        About { verbs: Verb::CREATE_ONLY, ..About::new("selfsubjectrulesreviews", "selfsubjectrulesreview") };
+}

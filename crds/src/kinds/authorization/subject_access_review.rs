@@ -1,0 +1,10 @@
+//! SubjectAccessReview (authorization.k8s.io/v1).
+
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+
+use crate::kind::{About, Kind, Verb};
+
+impl Kind for SubjectAccessReview {
+    const ABOUT: About =
+        About { verbs: Verb::CREATE_ONLY, ..About::new("subjectaccessreviews", "subjectaccessreview") };
+}

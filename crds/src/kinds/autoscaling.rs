@@ -1,0 +1,4 @@
+//! The kinds of the autoscaling group.
+
+pub mod horizontal_pod_autoscaler;
+pub mod horizontal_pod_autoscaler_v1;

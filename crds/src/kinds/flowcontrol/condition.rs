@@ -1,0 +1,15 @@
+//! The types of the conditions of both kinds.
+
+use crate::field::{Error, Errors, Path};
+
+pub fn validate(kinds: &[&str], path: &Path, errors: &mut Errors) {
+    for (i, kind) in kinds.iter().enumerate() {
+        let path = path.index(i);
+        if kinds[..i].contains(kind) {
+            errors.push(Error::duplicate(path.child("type"), *kind));
+        }
+        if kind.is_empty() {
+            errors.push(Error::required(path.child("type"), ""));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The kinds of the resource group.
+
+pub mod allocation;
+pub mod device;
+pub mod device_class;
+pub mod name;
+pub mod request;
+pub mod resource_claim;
+pub mod resource_claim_template;
+pub mod resource_slice;

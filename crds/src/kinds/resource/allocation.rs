@@ -1,0 +1,192 @@
+//! The status of a claim: the devices that it was given, who may use them, and how they are.
+
+use k8s_openapi::api::resource::v1::{
+    AllocatedDeviceStatus, AllocationResult, DeviceAllocationConfiguration, DeviceRequestAllocationResult,
+    NetworkDeviceData, ResourceClaim, ResourceClaimConsumerReference, ResourceClaimStatus,
+};
+
+use super::{
+    name,
+    request::{self, CONFIGURATIONS_MAX, Names},
+};
+use crate::{
+    condition, equal,
+    field::{Error, Errors, Path, extend},
+    given::{Items, Text},
+    pod::affinity,
+    syntax,
+};
+
+const STATUS: Path = Path::new("status");
+const CONSUMERS_MAX: usize = 256;
+const RESULTS_MAX: usize = 32;
+const CONDITIONS_MAX: usize = 8;
+const DATA_LENGTH_MAX: usize = 10 << 10;
+const ADDRESSES_MAX: usize = 16;
+const INTERFACE_LENGTH_MAX: usize = 256;
+const HARDWARE_LENGTH_MAX: usize = 128;
+
+/// Driver, pool, device, and the share of it.
+type Device<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+fn allocated(status: &ResourceClaimStatus) -> Vec<Device<'_>> {
+    let devices = status.allocation.as_ref().and_then(|allocation| allocation.devices.as_ref());
+    let results = devices.map(|devices| devices.results.items()).unwrap_or_default();
+    results.iter().map(|r| (&*r.driver, &*r.pool, &*r.device, r.share_id.text())).collect()
+}
+
+fn device(status: &AllocatedDeviceStatus) -> Device<'_> {
+    (&status.driver, &status.pool, &status.device, status.share_id.text())
+}
+
+fn shown((driver, pool, device, share): Device) -> String {
+    let share = if share.is_empty() { String::new() } else { format!("/{share}") };
+    format!("{driver}/{pool}/{device}{share}")
+}
+
+/// Drops what is told of devices that the claim no longer has.
+pub fn forget_deallocated(new: &mut ResourceClaimStatus, old: Option<&ResourceClaimStatus>) {
+    let has: Vec<_> = allocated(new).into_iter().map(shown).collect();
+    let gone: Vec<_> = old.map(allocated).unwrap_or_default().into_iter().map(shown).collect();
+    let gone: Vec<_> = gone.into_iter().filter(|device| !has.contains(device)).collect();
+    if let Some(devices) = &mut new.devices {
+        devices.retain(|status| !gone.contains(&shown(device(status))));
+    }
+    new.devices = new.devices.take().filter(|devices| !devices.is_empty());
+}
+
+pub fn validate(claim: &ResourceClaim, old: &ResourceClaim, errors: &mut Errors) {
+    let none = ResourceClaimStatus::default();
+    let (status, old) = (claim.status.as_ref().unwrap_or(&none), old.status.as_ref().unwrap_or(&none));
+    let (consumers, consumers_path) = (status.reserved_for.items(), STATUS.child("reservedFor"));
+    let key = |consumer: &ResourceClaimConsumerReference| consumer.uid.clone();
+    name::each(consumers, CONSUMERS_MAX, key, &consumers_path, errors, validate_consumer);
+    let has = allocated(status);
+    let key = |status: &AllocatedDeviceStatus| shown(device(status));
+    let devices = status.devices.items();
+    name::each(devices, usize::MAX, key, &STATUS.child("devices"), errors, |status, path, errors| {
+        validate_device(status, has.contains(&device(status)), path, errors);
+    });
+    if !consumers.is_empty() && status.allocation.is_none() {
+        errors.push(Error::forbidden(consumers_path, "may not be specified when `allocated` is not set"));
+    } else if claim.metadata.deletion_timestamp.is_some()
+        && consumers.iter().any(|consumer| !old.reserved_for.items().contains(consumer))
+    {
+        let why = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
+        errors.push(Error::forbidden(consumers_path, why));
+    }
+    let path = STATUS.child("allocation");
+    match (&status.allocation, &old.allocation) {
+        (Some(new), Some(old)) => {
+            equal::immutable_struct(new, old, "io.k8s.api.resource.v1.AllocationResult", path, errors);
+        }
+        (Some(new), None) => {
+            let none = Default::default();
+            let names = Names::of(claim.spec.devices.as_ref().unwrap_or(&none));
+            validate_allocation(new, &names, &path, errors);
+        }
+        (None, _) => {}
+    }
+}
+
+fn validate_consumer(consumer: &ResourceClaimConsumerReference, path: &Path, errors: &mut Errors) {
+    for (name, value) in [("resource", &consumer.resource), ("name", &consumer.name), ("uid", &consumer.uid)] {
+        if value.is_empty() {
+            errors.push(Error::required(path.child(name), ""));
+        }
+    }
+}
+
+fn validate_device(status: &AllocatedDeviceStatus, is_allocated: bool, path: &Path, errors: &mut Errors) {
+    name::driver(&status.driver, &path.child("driver"), errors);
+    name::pool(&status.pool, &path.child("pool"), errors);
+    name::label(&status.device, &path.child("device"), errors);
+    if let Some(share) = &status.share_id {
+        name::uid(share, &path.child("shareID"), errors);
+    }
+    if !is_allocated {
+        let why = "must be an allocated device in the claim";
+        errors.push(Error::invalid(*path, shown(device(status)), why));
+    }
+    let list = path.child("conditions");
+    name::at_most(status.conditions.items(), CONDITIONS_MAX, &list, errors);
+    condition::validate(status.conditions.items(), &list, errors);
+    if let Some(data) = &status.data {
+        request::validate_raw(data, DATA_LENGTH_MAX, &path.child("data"), errors);
+    }
+    if let Some(network) = &status.network_data {
+        validate_network(network, &path.child("networkData"), errors);
+    }
+}
+
+fn validate_network(network: &NetworkDeviceData, path: &Path, errors: &mut Errors) {
+    for (name, value, max) in [
+        ("interfaceName", network.interface_name.text(), INTERFACE_LENGTH_MAX),
+        ("hardwareAddress", network.hardware_address.text(), HARDWARE_LENGTH_MAX),
+    ] {
+        if value.len() > max {
+            errors.push(Error::too_long(path.child(name), max as i64));
+        }
+    }
+    let addresses = network.ips.items();
+    name::each(addresses, ADDRESSES_MAX, String::clone, &path.child("ips"), errors, |address, path, errors| {
+        extend(errors, *path, address, address_wrong(address));
+    });
+}
+
+/// An address and the length of its network's prefix, in the one form that is canonical.
+fn address_wrong(text: &str) -> Vec<String> {
+    match syntax::parse_cidr(text).map(|(address, length)| format!("{address}/{length}")) {
+        None => vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".to_owned()],
+        Some(canonical) if canonical != text => vec![format!("must be in canonical form ({canonical:?})")],
+        Some(_) => Vec::new(),
+    }
+}
+
+fn validate_allocation(allocation: &AllocationResult, names: &Names, path: &Path, errors: &mut Errors) {
+    let none = Default::default();
+    let (devices, devices_path) = (allocation.devices.as_ref().unwrap_or(&none), path.child("devices"));
+    let (list, results) = (devices_path.child("results"), devices.results.items());
+    if name::at_most(results, RESULTS_MAX, &list, errors) {
+        for (i, result) in results.iter().enumerate() {
+            validate_result(result, names, &list.index(i), errors);
+        }
+    }
+    let (list, configurations) = (devices_path.child("config"), devices.config.items());
+    if name::at_most(configurations, 2 * CONFIGURATIONS_MAX, &list, errors) {
+        for (i, configuration) in configurations.iter().enumerate() {
+            validate_configuration(configuration, names, &list.index(i), errors);
+        }
+    }
+    if let Some(selector) = &allocation.node_selector {
+        affinity::node_selector(selector, &path.child("nodeSelector"), errors);
+    }
+}
+
+fn validate_result(result: &DeviceRequestAllocationResult, names: &Names, path: &Path, errors: &mut Errors) {
+    names.check(&result.request, &path.child("request"), errors);
+    name::driver(&result.driver, &path.child("driver"), errors);
+    name::pool(&result.pool, &path.child("pool"), errors);
+    name::label(&result.device, &path.child("device"), errors);
+    let (conditions, failures) = (result.binding_conditions.items(), result.binding_failure_conditions.items());
+    name::binding_conditions(conditions, failures, path, errors);
+    if let Some(share) = &result.share_id {
+        name::uid(share, &path.child("shareID"), errors);
+    }
+}
+
+fn validate_configuration(
+    configuration: &DeviceAllocationConfiguration,
+    names: &Names,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let source_path = path.child("source");
+    match configuration.source.as_str() {
+        "" => errors.push(Error::required(source_path, "")),
+        "FromClaim" | "FromClass" => {}
+        other => errors.push(Error::not_supported(source_path, other, &["FromClaim", "FromClass"])),
+    }
+    names.check_all(configuration.requests.items(), &path.child("requests"), errors);
+    request::validate_configuration(configuration.opaque.as_ref(), path, errors);
+}

@@ -1,0 +1,63 @@
+//! ResourceClaimTemplate (resource.k8s.io/v1).
+
+use jiff::Timestamp;
+use k8s_openapi::{api::resource::v1::ResourceClaimTemplate, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::{Value, json};
+
+use super::request;
+use crate::{
+    equal,
+    field::{Error, Errors, Path},
+    kind::{AGE, About, DeleteAnswer, Kind, NAME, Request},
+    meta, table,
+};
+
+const SPEC: Path = Path::new("spec");
+
+impl Kind for ResourceClaimTemplate {
+    const ABOUT: About = About {
+        columns: &[NAME, AGE],
+        delete_answer: DeleteAnswer::Object,
+        ..About::new("resourceclaimtemplates", "resourceclaimtemplate")
+    };
+
+    fn set_defaults(&mut self) {
+        self.spec.spec.devices.iter_mut().for_each(request::set_defaults);
+    }
+
+    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
+        if let Some(metadata) = &self.spec.metadata {
+            validate_metadata(metadata, &SPEC.child("metadata"), errors);
+        }
+        let (path, none) = (SPEC.child("spec"), Default::default());
+        let devices = self.spec.spec.devices.as_ref().unwrap_or(&none);
+        request::validate(devices, &path.child("devices"), errors);
+    }
+
+    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        let name = "io.k8s.api.resource.v1.ResourceClaimTemplateSpec";
+        equal::immutable_struct(&self.spec, &old.spec, name, SPEC, errors);
+    }
+
+    fn row(&self, now: Timestamp) -> Vec<Value> {
+        vec![json!(self.metadata.name), json!(table::age(&self.metadata, now))]
+    }
+}
+
+/// Only labels and annotations are handed down to claims.
+fn validate_metadata(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
+    meta::annotations(metadata.annotations.as_ref(), path.child("annotations"), errors);
+    meta::labels(metadata.labels.as_ref(), path.child("labels"), errors);
+    for (name, is_set) in [
+        ("name", metadata.name.is_some()),
+        ("generateName", metadata.generate_name.is_some()),
+        ("namespace", metadata.namespace.is_some()),
+        ("uid", metadata.uid.is_some()),
+        ("finalizers", metadata.finalizers.is_some()),
+        ("ownerReferences", metadata.owner_references.is_some()),
+    ] {
+        if is_set {
+            errors.push(Error::forbidden(path.child(name), "cannot be set"));
+        }
+    }
+}
