@@ -1,0 +1,207 @@
+//! Admission: what may still change or refuse a request that is authorized. THE TABLE of plugins is here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::{
+    kind::{Definition, Gvk},
+    user::User,
+};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::{
+    authorize::Authorize,
+    error::{ApiError, Result, Subject},
+    world::World,
+};
+
+pub mod certificate;
+pub mod default_ingress_class;
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
+pub mod edit;
+pub mod escalation;
+pub mod limit_ranger;
+pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod persistent_volume_claim_resize;
+mod pod_reference;
+pub mod pod_resize_validator;
+pub mod pod_security;
+pub mod pod_topology_labels;
+pub mod priority;
+pub mod resource_quota;
+pub mod runtime_class;
+pub mod service_account;
+pub mod storage_object_in_use_protection;
+pub mod taint_nodes_by_condition;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+impl Operation {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What plugins see of a request. `admit` may change `object`; nobody may change the rest but for the lists at the end.
+#[derive(Clone)]
+pub struct Attributes {
+    pub operation: Operation,
+    /// The kind behind the path (of `pods/binding`: Pod).
+    pub definition: Arc<Definition>,
+    /// The kind of `object`: of `pods/binding` Binding, of `deployments/scale` Scale, else the definition's own.
+    pub kind: Gvk,
+    /// Empty for the object itself.
+    pub subresource: String,
+    /// Empty for cluster-scoped kinds; for a Namespace its own name, as upstream has it.
+    pub namespace: String,
+    /// Empty for a create with `generateName` before the name is made, and for deletecollection.
+    pub name: String,
+    /// What shall be written (or, for CONNECT, the options); none for DELETE.
+    pub object: Option<Value>,
+    /// What is there: for UPDATE and DELETE.
+    pub old: Option<Arc<Value>>,
+    /// `CreateOptions`, `UpdateOptions`, `PatchOptions` or `DeleteOptions`, with kind and apiVersion.
+    pub options: Value,
+    pub dry_run: bool,
+    pub user: Arc<User>,
+    /// `Warning` headers of the answer.
+    pub warnings: Vec<String>,
+    pub audit_annotations: BTreeMap<String, String>,
+    /// What `admit` keeps for a second round after webhooks; see `Plugin::admit`.
+    pub reinvoked: bool,
+}
+
+impl Attributes {
+    pub fn group(&self) -> &str {
+        &self.definition.gvk.group
+    }
+
+    pub fn version(&self) -> &str {
+        &self.definition.gvk.version
+    }
+
+    /// The plural, `pods`.
+    pub fn resource(&self) -> &str {
+        &self.definition.plural
+    }
+
+    /// The refusal of a plugin; a create without a name yet is told by its `generateName`.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> ApiError {
+        let of_object =
+            |field: &str| self.object.as_ref()?.get("metadata")?.get(field)?.as_str().filter(|n| !n.is_empty());
+        let name = match self.name.as_str() {
+            "" => of_object("name").or_else(|| of_object("generateName")).unwrap_or("Unknown"),
+            name => name,
+        };
+        ApiError::forbidden(Subject { group: self.group(), resource: self.resource(), name }, why)
+    }
+
+    /// Whether this is about a resource (and a subresource, empty for the object itself).
+    pub fn is(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        self.group() == group && self.resource() == resource && self.subresource == subresource
+    }
+}
+
+/// One admission plugin. `admit` runs before validation, in the order of the table; `validate` after it, on the object
+/// as it will be stored. A plugin that only checks implements `validate` alone.
+pub trait Plugin: Send + Sync {
+    /// Upstream's name, `NamespaceLifecycle`.
+    fn name(&self) -> &'static str;
+
+    /// Whether the plugin has anything to do here; cheap, asked before every call.
+    fn handles(&self, attributes: &Attributes) -> bool;
+
+    /// Whether `admit` may change the object: what is never changed need not be compared.
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn admit<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
+        let (_, _) = (attributes, world);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn validate<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
+        let (_, _) = (attributes, world);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The plugins that are on, in upstream's order.
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    /// THE TABLE, in upstream's order: a new plugin is one file in `admission/` and its row here.
+    pub fn standard(authorizer: Arc<dyn Authorize>) -> Self {
+        Self::new(vec![
+            Box::<namespace_lifecycle::NamespaceLifecycle>::default(),
+            Box::<limit_ranger::LimitRanger>::default(),
+            Box::<service_account::ServiceAccount>::default(),
+            Box::new(node_restriction::NodeRestriction::new(authorizer.clone())),
+            Box::<taint_nodes_by_condition::TaintNodesByCondition>::default(),
+            Box::<pod_security::PodSecurity>::default(),
+            Box::<priority::Priority>::default(),
+            Box::<default_toleration_seconds::DefaultTolerationSeconds>::default(),
+            Box::<default_storage_class::DefaultStorageClass>::default(),
+            Box::<storage_object_in_use_protection::StorageObjectInUseProtection>::default(),
+            Box::<persistent_volume_claim_resize::PersistentVolumeClaimResize>::default(),
+            Box::<runtime_class::RuntimeClass>::default(),
+            Box::new(certificate::CertificateApproval::new(authorizer.clone())),
+            Box::new(certificate::CertificateSigning::new(authorizer)),
+            Box::<certificate::CertificateSubjectRestriction>::default(),
+            Box::<default_ingress_class::DefaultIngressClass>::default(),
+            Box::<pod_topology_labels::PodTopologyLabels>::default(),
+            Box::<pod_resize_validator::PodResizeValidator>::default(),
+            // Policies and webhooks belong here: what they let through is charged last.
+            Box::<resource_quota::ResourceQuota>::default(),
+        ])
+    }
+
+    pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
+        Self { plugins }
+    }
+
+    /// With one more plugin, after all others.
+    pub fn and(mut self, plugin: impl Plugin + 'static) -> Self {
+        self.plugins.push(Box::new(plugin));
+        self
+    }
+
+    /// Whether any plugin may change this object.
+    pub fn may_change(&self, attributes: &Attributes) -> bool {
+        self.plugins.iter().any(|plugin| plugin.changes() && plugin.handles(attributes))
+    }
+
+    pub async fn admit(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.admit(attributes, world).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn validate(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.validate(attributes, world).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! NamespaceLifecycle: nothing is created in a namespace that is missing or terminating; some namespaces stay forever.
+
+use futures::future::BoxFuture;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::StatusCause};
+use serde::Deserialize;
+
+use super::{Attributes, Operation, Plugin};
+use crate::{
+    error::{ApiError, Result, Subject},
+    world::World,
+};
+
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+#[derive(Default)]
+pub struct NamespaceLifecycle;
+
+#[derive(Default, Deserialize)]
+struct Phase {
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    phase: String,
+}
+
+fn is_namespace(attributes: &Attributes) -> bool {
+    attributes.group().is_empty() && attributes.resource() == "namespaces"
+}
+
+impl Plugin for NamespaceLifecycle {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn handles(&self, attributes: &Attributes) -> bool {
+        match attributes.operation {
+            Operation::Delete => is_namespace(attributes) && IMMORTAL.contains(&attributes.name.as_str()),
+            // A review must not tell whether a namespace exists.
+            Operation::Create | Operation::Update => {
+                !attributes.namespace.is_empty()
+                    && !is_namespace(attributes)
+                    && attributes.resource() != "localsubjectaccessreviews"
+            }
+            Operation::Connect => false,
+        }
+    }
+
+    fn admit<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            if attributes.operation == Operation::Delete {
+                let on = Subject { group: "", resource: "namespaces", name: &attributes.name };
+                return Err(ApiError::forbidden(on, "this namespace may not be deleted"));
+            }
+            let phase = phase(&attributes.namespace, world).await?;
+            if attributes.operation == Operation::Create && phase == "Terminating" {
+                return Err(terminating(attributes));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The cache's answer counts while it is up to date; otherwise the store is asked.
+async fn phase(namespace: &str, world: &World) -> Result<String> {
+    if let Some(object) = world.cache.prefix("namespaces").get("", namespace) {
+        let newest = world.store.revision().await.map_err(ApiError::from_store)?;
+        if world.cache.revision() >= newest {
+            return Ok(object.decode::<Phase>()?.status.phase);
+        }
+    }
+    let live = world.get_live::<Namespace>("", namespace).await?;
+    let Some(live) = live else {
+        return Err(ApiError::not_found(Subject { group: "", resource: "namespaces", name: namespace }));
+    };
+    Ok(live.status.and_then(|s| s.phase).unwrap_or_default())
+}
+
+fn terminating(attributes: &Attributes) -> ApiError {
+    let namespace = &attributes.namespace;
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let cause = StatusCause {
+        reason: Some("NamespaceTerminating".into()),
+        message: Some(format!("namespace {namespace} is being terminated")),
+        field: Some("metadata.namespace".into()),
+    };
+    attributes.forbidden(why).with_cause(cause)
+}

@@ -1,0 +1,90 @@
+//! Fields that a write through a path cannot set: they are reset, so that nobody comes to own them by such a write.
+
+use super::{path::Element, set::Set};
+
+/// What a write may not own. A spec's write ignores status, a status' write ignores spec, and so on.
+#[derive(Clone, Debug, Default)]
+pub enum Reset {
+    #[default]
+    Nothing,
+    /// These fields, and what is below them.
+    Fields(Set),
+    /// All but what is below these paths; `*` is any element.
+    AllBut(&'static [&'static [&'static str]]),
+}
+
+impl Reset {
+    /// These paths, as `metadata.labels`.
+    pub fn fields(paths: &[&str]) -> Self {
+        let mut set = Set::default();
+        for path in paths {
+            set.insert(&path.split('.').map(Element::field).collect::<Vec<_>>());
+        }
+        Self::Fields(set)
+    }
+
+    /// What upstream's strategies say of a resource. Custom resources have `status` reset if there is a status
+    /// subresource (`has_status`), and their status ignores spec and metadata.
+    pub fn of(group: &str, resource: &str, subresource: &str, has_status: bool) -> Self {
+        match (group, resource, subresource) {
+            ("", "pods", "ephemeralcontainers") => Self::AllBut(&[&["spec", "ephemeralContainers"]]),
+            ("", "pods", "resize") => Self::AllBut(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]),
+            ("", "pods", "status") => Self::fields(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"]),
+            ("apps", "deployments", "status") => Self::fields(&["spec", "metadata.labels"]),
+            ("certificates.k8s.io", "certificatesigningrequests", "") => Self::fields(&["spec", "status"]),
+            ("certificates.k8s.io", "certificatesigningrequests", "status") => {
+                Self::fields(&["spec", "status.conditions"])
+            }
+            ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
+                Self::fields(&["spec", "status.certificate"])
+            }
+            (_, _, "status") if resets_metadata(group, resource) => Self::fields(&["metadata", "spec"]),
+            (_, _, "status") => Self::fields(&["spec"]),
+            ("", "namespaces", "finalize") => Self::fields(&["status"]),
+            (_, _, "") if has_status => Self::fields(&["status"]),
+            _ => Self::Nothing,
+        }
+    }
+
+    /// The set without what is reset.
+    pub fn apply(&self, set: Set) -> Set {
+        match self {
+            Self::Nothing => set,
+            Self::Fields(fields) => set.recursive_difference(fields),
+            Self::AllBut(paths) => keep(&set, paths),
+        }
+    }
+}
+
+/// Whether the status of a resource ignores metadata: of built-in kinds these, and of custom resources all.
+fn resets_metadata(group: &str, resource: &str) -> bool {
+    match group {
+        "" | "apps" | "autoscaling" | "batch" | "policy" | "certificates.k8s.io" | "apiextensions.k8s.io" => false,
+        "networking.k8s.io" => resource != "ingresses",
+        _ => true,
+    }
+}
+
+/// What is on the way to the paths, and all that is below them.
+fn keep(set: &Set, paths: &[&[&str]]) -> Set {
+    let mut kept = Set::default();
+    for node in set.nodes() {
+        let fits = |step: &str| step == "*" || matches!(&node.element, Element::Field(name) if **name == *step);
+        let rests: Vec<&[&str]> = paths
+            .iter()
+            .filter_map(|path| path.split_first().filter(|(first, _)| fits(first)).map(|(_, rest)| rest))
+            .collect();
+        if rests.is_empty() {
+            continue;
+        }
+        let all = rests.iter().any(|rest| rest.is_empty());
+        let children = if all { node.children.clone() } else { keep(&node.children, &rests) };
+        kept.put(node.element.clone(), node.member, children);
+    }
+    kept
+}

@@ -1,0 +1,191 @@
+//! Makes and verifies the tokens of service accounts, and tells others how to verify them.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+
+use super::token::Claims;
+use crate::authorize::quote_list;
+
+/// How long verifiers may keep the keys, as upstream says in `Cache-Control`.
+pub const CACHE_CONTROL: &str = "public, max-age=3600";
+pub const KEYS_CONTENT_TYPE: &str = "application/jwk-set+json";
+
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    #[error("a key for service account tokens cannot be read: {0}")]
+    Key(String),
+    #[error("a token cannot be signed")]
+    Sign(#[source] jsonwebtoken::errors::Error),
+}
+
+/// A key that tokens are verified with.
+struct VerifyingKey {
+    id: String,
+    algorithm: Algorithm,
+    key: DecodingKey,
+    /// As others are told of it.
+    public: Value,
+}
+
+/// The issuer of service account tokens.
+pub struct Issuer {
+    urls: Vec<String>,
+    audiences: Vec<String>,
+    signing: EncodingKey,
+    header: Header,
+    verifying: Vec<VerifyingKey>,
+}
+
+/// A token whose signature and audience are right; whether it still holds is for [`Claims::check`] to say.
+pub struct Verified {
+    pub claims: Claims,
+    pub user: std::sync::Arc<crds::user::User>,
+    /// Those that were asked for and that the token is made for.
+    pub audiences: Vec<String>,
+}
+
+impl Issuer {
+    /// `urls`: who we are; the first signs, all are accepted. `audiences`: who we are to tokens; none: the issuer.
+    /// `key`: PEM, signs. `older_keys`: PEM, of private or public keys whose tokens are accepted too.
+    pub fn new(urls: &[String], audiences: &[String], key: &str, older_keys: &[String]) -> Result<Self, IssuerError> {
+        let wrong = |e: &dyn std::fmt::Display| IssuerError::Key(e.to_string());
+        let own = verifying_key(key)?;
+        let signing = match own.algorithm {
+            Algorithm::RS256 => EncodingKey::from_rsa_pem(key.as_bytes()),
+            _ => EncodingKey::from_ec_pem(key.as_bytes()),
+        };
+        let header = Header { kid: Some(own.id.clone()), typ: None, ..Header::new(own.algorithm) };
+        let mut verifying = vec![own];
+        for key in older_keys {
+            verifying.push(verifying_key(key)?);
+        }
+        let audiences = if audiences.is_empty() { urls.get(..1).unwrap_or_default() } else { audiences };
+        Ok(Self {
+            urls: urls.to_vec(),
+            audiences: audiences.to_vec(),
+            signing: signing.map_err(|e| wrong(&e))?,
+            header,
+            verifying,
+        })
+    }
+
+    /// Who we are to tokens.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    pub fn url(&self) -> &str {
+        self.urls.first().map_or("", String::as_str)
+    }
+
+    /// The audiences that were asked for and that we are.
+    pub fn common(&self, asked: &[String]) -> Vec<String> {
+        intersect(asked, &self.audiences)
+    }
+
+    pub fn sign(&self, mut claims: Claims) -> Result<String, IssuerError> {
+        self.url().clone_into(&mut claims.iss);
+        jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(IssuerError::Sign)
+    }
+
+    /// None: another's token, or none at all. The error is upstream's.
+    pub fn verify(&self, token: &str, asked: &[String]) -> Result<Option<Verified>, String> {
+        let Ok(unchecked) = jsonwebtoken::dangerous::insecure_decode::<Claims>(token) else { return Ok(None) };
+        if !self.urls.contains(&unchecked.claims.iss) {
+            return Ok(None);
+        }
+        let kid = unchecked.header.kid.as_deref().unwrap_or_default();
+        let keys = self.verifying.iter().filter(|key| kid.is_empty() || key.id == kid);
+        let mut failure = "invalid signature, no keys found".to_owned();
+        for key in keys {
+            let mut validation = Validation::new(key.algorithm);
+            validation.required_spec_claims.clear();
+            validation.validate_exp = false;
+            validation.validate_aud = false;
+            match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
+                Ok(decoded) => return self.accept(decoded.claims, asked).map(Some),
+                Err(_) => failure = "go-jose/go-jose: error in cryptographic primitive".to_owned(),
+            }
+        }
+        Err(failure)
+    }
+
+    fn accept(&self, claims: Claims, asked: &[String]) -> Result<Verified, String> {
+        // A token without an audience is for the API server alone.
+        let own = if claims.aud.is_empty() { &self.audiences } else { &claims.aud };
+        let audiences = intersect(asked, own);
+        if audiences.is_empty() {
+            let (own, asked) = (quote_list(own), quote_list(asked));
+            return Err(format!("token audiences {own} is invalid for the target audiences {asked}"));
+        }
+        let user = claims.user().into();
+        Ok(Verified { claims, user, audiences })
+    }
+
+    /// `/.well-known/openid-configuration`; `keys_url` is where [`Issuer::keys`] is served.
+    pub fn configuration(&self, keys_url: &str) -> Value {
+        let mut algorithms: Vec<_> = self.verifying.iter().map(|k| &k.public["alg"]).collect();
+        algorithms.sort_by_key(|a| a.as_str());
+        algorithms.dedup();
+        json!({
+            "issuer": self.url(),
+            "jwks_uri": keys_url,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": algorithms,
+        })
+    }
+
+    /// `/openid/v1/jwks`
+    pub fn keys(&self) -> Value {
+        json!({"keys": self.verifying.iter().map(|k| &k.public).collect::<Vec<_>>()})
+    }
+}
+
+fn intersect(asked: &[String], own: &[String]) -> Vec<String> {
+    asked.iter().filter(|a| own.contains(a)).cloned().collect()
+}
+
+fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {
+    let wrong = |e: &dyn std::fmt::Display| IssuerError::Key(e.to_string());
+    let info = match SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()) {
+        Ok(public) => public.to_vec(),
+        Err(_) => KeyPair::from_pem(pem).map_err(|e| wrong(&e))?.subject_public_key_info(),
+    };
+    // Upstream derives the id so that it gives nothing away of the key.
+    let id = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&info));
+    let (_, parsed) = SubjectPublicKeyInfo::from_der(&info).map_err(|e| wrong(&e))?;
+    let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    match parsed.parsed().map_err(|e| wrong(&e))? {
+        PublicKey::RSA(rsa) => {
+            let trimmed = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
+            let (n, e) = (trimmed(rsa.modulus), trimmed(rsa.exponent));
+            let public = json!({"use": "sig", "kty": "RSA", "kid": id, "alg": "RS256", "n": text(&n), "e": text(&e)});
+            Ok(VerifyingKey {
+                id,
+                algorithm: Algorithm::RS256,
+                key: DecodingKey::from_rsa_raw_components(&n, &e),
+                public,
+            })
+        }
+        PublicKey::EC(point) => {
+            let point = point.data().strip_prefix(&[4]).ok_or_else(|| wrong(&"a compressed point"))?;
+            let (x, y) = point.split_at(point.len() / 2);
+            let (algorithm, name, curve) = match x.len() {
+                32 => (Algorithm::ES256, "ES256", "P-256"),
+                48 => (Algorithm::ES384, "ES384", "P-384"),
+                _ => return Err(wrong(&"a curve that is not supported")),
+            };
+            let (x, y) = (text(x), text(y));
+            let key = DecodingKey::from_ec_components(&x, &y).map_err(|e| wrong(&e))?;
+            let public = json!({"use": "sig", "kty": "EC", "kid": id, "crv": curve, "alg": name, "x": x, "y": y});
+            Ok(VerifyingKey { id, algorithm, key, public })
+        }
+        _ => Err(wrong(&"a kind of key that is not supported")),
+    }
+}

@@ -1,0 +1,104 @@
+//! Brings the bootstrap objects about, through the same pipeline that clients go through.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crds::user::User;
+use futures::{StreamExt, TryStreamExt, stream};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::{Cluster, Wanted, Write, waves};
+use crate::{pipeline::Apiserver, server::InProcess};
+
+/// Requests that are under way at once.
+const CONCURRENT: usize = 64;
+/// Somebody else may write the same objects: another API server that starts.
+const WRITES_MAX: usize = 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    #[error("the bootstrap objects of this build are damaged")]
+    Facts(#[from] serde_json::Error),
+    #[error("{method} {path} was answered {code}: {message}")]
+    Refused { method: Method, path: String, code: StatusCode, message: String },
+    #[error("the answer to {method} {path} cannot be read: {why}")]
+    Unreadable { method: Method, path: String, why: String },
+    #[error("{path} is changed by somebody else all the time")]
+    Contended { path: String },
+}
+
+/// Makes all objects that a cluster must have, and brings those that are there up to date.
+pub async fn ensure(apiserver: &Arc<Apiserver>, cluster: &Cluster, now: Timestamp) -> Result<(), EnsureError> {
+    let service = apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]));
+    for wave in waves(cluster, now)? {
+        let wave = stream::iter(wave).map(|wanted| {
+            let service = service.clone();
+            async move { ensure_one(&service, &wanted, now).await }
+        });
+        wave.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+    }
+    Ok(())
+}
+
+async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Result<(), EnsureError> {
+    let collection = wanted.collection();
+    let path = format!("{collection}/{}", wanted.name);
+    let mut existing = send(service, Method::GET, &path, None).await?;
+    for _ in 0..WRITES_MAX {
+        let (method, path, body) = match wanted.plan(existing.as_ref(), now) {
+            None => return Ok(()),
+            Some(Write::Create(object)) => (Method::POST, collection.clone(), object),
+            Some(Write::Update(object)) => (Method::PUT, path.clone(), object),
+            Some(Write::UpdateStatus(object)) => (Method::PUT, format!("{path}/status"), object),
+            Some(Write::Delete) => (Method::DELETE, path.clone(), precondition(existing.as_ref())),
+        };
+        let deletes = method == Method::DELETE;
+        existing = send(service, method, &path, Some(body)).await?.filter(|_| !deletes);
+        if existing.is_none() && !deletes {
+            existing = send(service, Method::GET, &format!("{collection}/{}", wanted.name), None).await?;
+        }
+    }
+    Err(EnsureError::Contended { path })
+}
+
+fn precondition(existing: Option<&Value>) -> Value {
+    let uid = existing.map(|object| &object["metadata"]["uid"]);
+    json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}})
+}
+
+/// The object in the answer; none if it is not there, or somebody was faster.
+async fn send(
+    service: &InProcess,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<Option<Value>, EnsureError> {
+    let unreadable = |why: String| EnsureError::Unreadable { method: method.clone(), path: path.to_owned(), why };
+    let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+    let request = Request::builder()
+        .method(method.clone())
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "kube-apiserver")
+        .body(Full::new(body))
+        .map_err(|e| unreadable(e.to_string()))?;
+    let Ok(answer) = service.clone().oneshot(request).await;
+    let code = answer.status();
+    if matches!(code, StatusCode::NOT_FOUND | StatusCode::CONFLICT) {
+        return Ok(None);
+    }
+    let body = answer.into_body().collect().await.map_err(|e| unreadable(e.to_string()))?.to_bytes();
+    let value: Value = serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?;
+    if !code.is_success() {
+        let message = value["message"].as_str().unwrap_or_default().to_owned();
+        return Err(EnsureError::Refused { method: method.clone(), path: path.to_owned(), code, message });
+    }
+    Ok(Some(value))
+}
+
+#[cfg(test)]
+mod tests;

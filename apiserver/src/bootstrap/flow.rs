@@ -1,0 +1,36 @@
+//! The flow schemas and priority levels that upstream suggests, and those without which no request could be told.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Keep, Kind, Wanted};
+
+const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+const LEVEL: Kind = (GROUP, "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration");
+const SCHEMA: Kind = (GROUP, "v1", "flowschemas", "FlowSchema");
+pub const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
+/// These two are ours whatever their annotation says.
+const MANDATORY: [&str; 2] = ["catch-all", "exempt"];
+
+fn wanted(kind: Kind, name: &str, spec: &Value) -> Wanted {
+    let object = json!({"metadata": {"annotations": {AUTOUPDATE: "true"}}, "spec": spec});
+    Wanted::new(kind, "", name, object, Keep::Spec { always: MANDATORY.contains(&name) })
+}
+
+pub fn priority_levels() -> Result<Vec<Wanted>, serde_json::Error> {
+    let specs: BTreeMap<String, Value> = serde_json::from_str(include_str!("priority_levels.json"))?;
+    Ok(specs.iter().map(|(name, spec)| wanted(LEVEL, name, spec)).collect())
+}
+
+pub fn flow_schemas() -> Result<Vec<Wanted>, serde_json::Error> {
+    let specs: BTreeMap<String, Value> = serde_json::from_str(include_str!("flow_schemas.json"))?;
+    let schema = |(name, spec): (&String, &Value)| {
+        let level = &spec["priorityLevelConfiguration"]["name"];
+        let message =
+            format!("This FlowSchema references the PriorityLevelConfiguration object named {level} and it exists");
+        let condition = json!({"type": "Dangling", "status": "False", "reason": "Found", "message": message});
+        wanted(SCHEMA, name, spec).with_status(json!({"conditions": [condition]}))
+    };
+    Ok(specs.iter().map(schema).collect())
+}

@@ -1,0 +1,246 @@
+//! The watch cache: everything that is stored, kept current by one watch of the store; all reads come from here.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crds::kind::Definition;
+use futures::StreamExt;
+use parking_lot::RwLock;
+use store::{Entry, Revision, Store};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::error::{ApiError, Result};
+
+pub mod event;
+pub mod filter;
+pub mod kind;
+pub mod list;
+pub mod object;
+pub mod page;
+pub mod watcher;
+
+pub use filter::{Change, Filter};
+pub use kind::KindCache;
+pub use object::Object;
+
+const ROOT: &str = "/registry/";
+/// How long a read waits for the cache to reach a revision.
+const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
+const FEED_RETRY: Duration = Duration::from_millis(200);
+
+/// Where an object is stored; the namespace is empty for cluster-scoped kinds.
+pub fn key_of(storage_prefix: &str, namespace: &str, name: &str) -> String {
+    match namespace {
+        "" => format!("{ROOT}{storage_prefix}/{name}"),
+        _ => format!("{ROOT}{storage_prefix}/{namespace}/{name}"),
+    }
+}
+
+/// The kind's prefix and the key below it.
+///
+/// Upstream's prefixes are one segment, but for the core Service and Endpoints and for everything kept under its group.
+fn split_key(key: &str) -> Option<(&str, &str)> {
+    let rest = key.strip_prefix(ROOT)?;
+    let first = rest.find('/')?;
+    let two =
+        rest[..first].contains('.') || rest.starts_with("services/specs/") || rest.starts_with("services/endpoints/");
+    let end = if two { first + 1 + rest[first + 1..].find('/')? } else { first };
+    Some((&rest[..end], &rest[end + 1..]))
+}
+
+/// Told of every object as it is now (none: deleted), by its kind's prefix and the key below it, before reads see it.
+pub type Observer = Box<dyn Fn(&str, &str, Option<&Arc<Object>>) + Send + Sync>;
+
+pub struct Cache {
+    store: Arc<dyn Store>,
+    observers: Vec<Observer>,
+    kinds: RwLock<HashMap<Box<str>, Arc<KindCache>>>,
+    /// Everything up to this revision has been applied and told to the watchers.
+    applied: watch::Sender<Revision>,
+    feed: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if let Some(feed) = self.feed.lock().take() {
+            feed.abort();
+        }
+    }
+}
+
+impl Cache {
+    /// Reads everything that is stored, then follows the store.
+    pub async fn start(store: Arc<dyn Store>, observers: Vec<Observer>) -> Result<Arc<Self>> {
+        let cache = Arc::new(Self {
+            store,
+            observers,
+            kinds: RwLock::default(),
+            applied: watch::Sender::new(0),
+            feed: parking_lot::Mutex::default(),
+        });
+        let revision = cache.fill().await?;
+        let feed = tokio::spawn(follow(Arc::downgrade(&cache), cache.store.clone(), revision));
+        *cache.feed.lock() = Some(feed);
+        Ok(cache)
+    }
+
+    /// The cache of a kind; kinds that nothing is stored of have an empty one.
+    pub fn kind(&self, definition: &Definition) -> Arc<KindCache> {
+        self.prefix(&definition.storage_prefix)
+    }
+
+    pub fn prefix(&self, storage_prefix: &str) -> Arc<KindCache> {
+        if let Some(kind) = self.kinds.read().get(storage_prefix) {
+            return kind.clone();
+        }
+        self.kinds.write().entry(storage_prefix.into()).or_default().clone()
+    }
+
+    /// Ends all watches, of all kinds.
+    pub fn end_watches(&self) {
+        self.kinds.read().values().for_each(|kind| kind.end_watches());
+    }
+
+    /// Everything up to this revision is in the cache.
+    pub fn revision(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the cache shows what was stored when the call was made.
+    pub async fn wait_until_current(&self) -> Result<Revision> {
+        let newest = self.store.revision().await.map_err(ApiError::from_store)?;
+        self.wait_for(newest).await
+    }
+
+    /// Waits until the cache has reached a revision; gives the one that it has reached.
+    pub async fn wait_for(&self, revision: Revision) -> Result<Revision> {
+        let applied = self.revision();
+        if applied >= revision {
+            return Ok(applied);
+        }
+        let mut changes = self.applied.subscribe();
+        let waiting = changes.wait_for(|applied| *applied >= revision);
+        match tokio::time::timeout(FRESH_WAIT_MAX, waiting).await {
+            Ok(Ok(applied)) => Ok(*applied),
+            _ => Err(ApiError::too_large_resource_version(revision, self.revision())),
+        }
+    }
+
+    /// Loads all that is stored. After a lost watch this finds what has changed meanwhile.
+    async fn fill(&self) -> Result<Revision> {
+        let page = self.store.range(ROOT, None, 0, None).await.map_err(ApiError::from_store)?;
+        let mut kinds: HashMap<Box<str>, BTreeMap<Box<str>, Arc<Object>>> = HashMap::new();
+        for entry in &page.entries {
+            if let Some((prefix, key, object)) = read(entry) {
+                kinds.entry(prefix).or_default().insert(key, object);
+            }
+        }
+        let known: HashSet<Box<str>> = self.kinds.read().keys().cloned().chain(kinds.keys().cloned()).collect();
+        for prefix in known {
+            let objects = kinds.remove(&prefix).unwrap_or_default();
+            let kind = self.prefix(&prefix);
+            for key in kind.keys().iter().filter(|key| !objects.contains_key(*key)) {
+                self.observe(&prefix, key, None);
+            }
+            objects.iter().for_each(|(key, object)| self.observe(&prefix, key, Some(object)));
+            kind.end_watches();
+            kind.fill(objects, page.revision);
+        }
+        self.applied.send_replace(page.revision);
+        Ok(page.revision)
+    }
+
+    fn observe(&self, prefix: &str, key: &str, object: Option<&Arc<Object>>) {
+        self.observers.iter().for_each(|observer| observer(prefix, key, object));
+    }
+
+    /// Applies one transaction.
+    fn apply(&self, events: Vec<store::Event>) {
+        let Some(revision) = events.last().map(|e| e.revision) else { return };
+        let mut kinds: Vec<(&str, Vec<kind::Put>)> = Vec::new();
+        for event in &events {
+            let Some((prefix, key)) = split_key(&event.key) else { continue };
+            let object = match &event.value {
+                None => None,
+                Some(entry) => match Object::new(entry) {
+                    Ok(object) => Some(Arc::new(object)),
+                    Err(error) => {
+                        tracing::error!(%error, "an object that cannot be read is left out");
+                        continue;
+                    }
+                },
+            };
+            match kinds.iter_mut().find(|(known, _)| *known == prefix) {
+                Some((_, changes)) => changes.push((key.into(), object)),
+                None => kinds.push((prefix, vec![(key.into(), object)])),
+            }
+        }
+        for (prefix, changes) in kinds {
+            changes.iter().for_each(|(key, object)| self.observe(prefix, key, object.as_ref()));
+            self.prefix(prefix).apply(revision, changes);
+        }
+        self.applied.send_replace(revision);
+    }
+}
+
+fn read(entry: &Entry) -> Option<(Box<str>, Box<str>, Arc<Object>)> {
+    let (prefix, key) = split_key(&entry.key)?;
+    match Object::new(entry) {
+        Ok(object) => Some((prefix.into(), key.into(), Arc::new(object))),
+        Err(error) => {
+            tracing::error!(%error, "an object that cannot be read is left out");
+            None
+        }
+    }
+}
+
+/// Follows the store until the cache is dropped; a watch that breaks is begun anew from a full read.
+async fn follow(cache: Weak<Cache>, store: Arc<dyn Store>, mut revision: Revision) {
+    loop {
+        // Not only what is below ROOT: every revision must arrive, or reads would wait for one that never comes.
+        match store.watch("", revision).await {
+            Ok(mut events) => {
+                while let Some(batch) = events.next().await {
+                    let Some(cache) = cache.upgrade() else { return };
+                    match batch {
+                        Ok(batch) => cache.apply(batch),
+                        Err(error) => {
+                            tracing::warn!(%error, "the watch of the store broke");
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the store cannot be watched"),
+        }
+        tokio::time::sleep(FEED_RETRY).await;
+        let Some(cache) = cache.upgrade() else { return };
+        match cache.fill().await {
+            Ok(reached) => revision = reached,
+            Err(error) => tracing::warn!(%error, "the store cannot be read"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        for (key, want) in [
+            ("/registry/pods/default/a", Some(("pods", "default/a"))),
+            ("/registry/minions/n1", Some(("minions", "n1"))),
+            ("/registry/services/specs/default/a", Some(("services/specs", "default/a"))),
+            ("/registry/example.com/widgets/default/a", Some(("example.com/widgets", "default/a"))),
+            ("/registry/pods", None),
+            ("/other/pods/a", None),
+        ] {
+            assert_eq!(split_key(key), want, "{key}");
+        }
+        assert_eq!(key_of("pods", "a", "b"), "/registry/pods/a/b");
+    }
+}

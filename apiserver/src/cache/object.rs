@@ -1,0 +1,283 @@
+//! One object as the cache keeps it: its bytes, ready to be sent, and what selectors ask of it.
+
+use std::{borrow::Cow, sync::OnceLock};
+
+use bytes::Bytes;
+use crds::{kind::Definition, selector::Labels};
+use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde_json::{Value, value::RawValue};
+use store::{Entry, Revision};
+
+use crate::{
+    codec::json,
+    error::{ApiError, Result},
+};
+
+/// Immutable; a change makes a new one.
+#[derive(Debug)]
+pub struct Object {
+    /// The whole object, `{"kind":…,"apiVersion":…,"metadata":{…,"resourceVersion":"…"}…}`.
+    pub json: Bytes,
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub labels: Labels,
+    pub revision: Revision,
+    pub deleting: bool,
+    kind: Box<str>,
+    api_version: Box<str>,
+    /// Where the fields that follow kind and apiVersion begin.
+    body: usize,
+    /// Where the digits of the resourceVersion begin.
+    digits: usize,
+    /// The values of the definition's field selectors, once somebody has asked.
+    fields: OnceLock<Vec<String>>,
+    protobuf: OnceLock<Bytes>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outer<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    uid: Option<&'a RawValue>,
+    labels: Option<Labels>,
+    deletion_timestamp: Option<IgnoredAny>,
+    #[serde(borrow)]
+    resource_version: Option<&'a RawValue>,
+}
+
+fn damaged(key: &str, why: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(format!("cannot decode the object stored at {key}: {why}"))
+}
+
+/// Where a part that was borrowed from `whole` begins in it.
+fn offset(whole: &[u8], part: &str) -> usize {
+    part.as_ptr() as usize - whole.as_ptr() as usize
+}
+
+impl Object {
+    /// Reads what is stored; the resourceVersion is the revision of its last change.
+    pub fn new(entry: &Entry) -> Result<Self> {
+        if entry.value.starts_with(b"{\"kind\":\"") {
+            return Self::parse(&entry.key, &entry.value, entry.modified);
+        }
+        let value: Value = serde_json::from_slice(&entry.value).map_err(|e| damaged(&entry.key, e))?;
+        Self::parse(&entry.key, &json::encode(&value), entry.modified)
+    }
+
+    /// An object that is not stored, or not in this form, with this resourceVersion.
+    pub fn of(value: &Value, revision: Revision) -> Result<Self> {
+        Self::parse("", &json::encode(value), revision)
+    }
+
+    fn parse(key: &str, stored: &[u8], revision: Revision) -> Result<Self> {
+        let outer: Outer = serde_json::from_slice(stored).map_err(|e| damaged(key, e))?;
+        let meta: Metadata = serde_json::from_str(outer.metadata.get()).map_err(|e| damaged(key, e))?;
+        let begin = offset(stored, outer.metadata.get()) + 1;
+        let version = format!("\"resourceVersion\":\"{revision}\"");
+        let (cut, resume, lead, trail) = match (meta.resource_version, meta.uid) {
+            (Some(old), _) => {
+                let value = offset(stored, old.get());
+                let name = "\"resourceVersion\":".len();
+                (value - name, value + old.get().len(), "", "")
+            }
+            (None, Some(uid)) => {
+                let end = offset(stored, uid.get()) + uid.get().len();
+                (end, end, ",", "")
+            }
+            (None, None) => (begin, begin, "", if stored.get(begin) == Some(&b'}') { "" } else { "," }),
+        };
+        let mut out = Vec::with_capacity(stored.len() + version.len() + 1);
+        out.extend_from_slice(&stored[..cut]);
+        out.extend_from_slice(lead.as_bytes());
+        let digits = out.len() + "\"resourceVersion\":\"".len();
+        out.extend_from_slice(version.as_bytes());
+        out.extend_from_slice(trail.as_bytes());
+        out.extend_from_slice(&stored[resume..]);
+        let body = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", outer.kind, outer.api_version);
+        let body = if out.starts_with(body.as_bytes()) { body.len() } else { 0 };
+        let uid = meta.uid.map(|u| u.get().trim_matches('"')).unwrap_or_default();
+        Ok(Self {
+            json: out.into(),
+            namespace: meta.namespace.unwrap_or_default().into(),
+            name: meta.name.unwrap_or_default().into(),
+            uid: uid.into(),
+            labels: meta.labels.unwrap_or_default(),
+            revision,
+            deleting: meta.deletion_timestamp.is_some(),
+            kind: outer.kind.into(),
+            api_version: outer.api_version.into(),
+            body,
+            digits,
+            fields: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        })
+    }
+
+    /// The same object with another resourceVersion: what a watcher sees when it is deleted.
+    pub fn at(&self, revision: Revision) -> Self {
+        let end = self.digits + self.json[self.digits..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut out = Vec::with_capacity(self.json.len() + 2);
+        out.extend_from_slice(&self.json[..self.digits]);
+        out.extend_from_slice(revision.to_string().as_bytes());
+        out.extend_from_slice(&self.json[end..]);
+        Self {
+            json: out.into(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            labels: self.labels.clone(),
+            revision,
+            deleting: self.deleting,
+            kind: self.kind.clone(),
+            api_version: self.api_version.clone(),
+            body: self.body,
+            digits: self.digits,
+            fields: self.fields.clone(),
+            protobuf: OnceLock::new(),
+        }
+    }
+
+    /// Whether the bytes are of this version of the kind, so that they can be sent as they are.
+    pub fn is_of(&self, definition: &Definition) -> bool {
+        let group_version = match &*definition.gvk.group {
+            "" => *self.api_version == *definition.gvk.version,
+            group => self
+                .api_version
+                .strip_prefix(group)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|version| version == definition.gvk.version),
+        };
+        group_version && self.body > 0 && *self.kind == *definition.gvk.kind
+    }
+
+    /// What follows kind and apiVersion, up to the end: items of typed lists carry neither.
+    pub fn body(&self) -> &[u8] {
+        &self.json[self.body..]
+    }
+
+    /// `namespace/name`, or the name alone: the key below the kind's prefix.
+    pub fn path(&self) -> String {
+        if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
+    }
+
+    pub fn value(&self) -> Result<Value> {
+        self.decode()
+    }
+
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.json).map_err(|e| damaged(&self.path(), e))
+    }
+
+    /// The object in this version of its kind.
+    pub fn value_as(&self, definition: &Definition) -> Result<Value> {
+        let value = self.value()?;
+        if self.is_of(definition) {
+            return Ok(value);
+        }
+        let mut converted = match &definition.conversion {
+            Some(conversion) => (conversion.from_stored)(value),
+            None => value,
+        };
+        converted["apiVersion"] = definition.gvk.api_version().into();
+        converted["kind"] = definition.gvk.kind.clone().into();
+        Ok(converted)
+    }
+
+    /// The protobuf form, made once.
+    pub fn protobuf(&self, make: impl FnOnce() -> Result<Bytes>) -> Result<&Bytes> {
+        if let Some(made) = self.protobuf.get() {
+            return Ok(made);
+        }
+        let made = make()?;
+        Ok(self.protobuf.get_or_init(|| made))
+    }
+
+    /// The value of a field selector; empty where the field is absent.
+    pub fn field(&self, definition: &Definition, path: &str) -> Cow<'_, str> {
+        match path {
+            "metadata.name" => return Cow::Borrowed(&self.name),
+            "metadata.namespace" => return Cow::Borrowed(&self.namespace),
+            _ => {}
+        }
+        let Some(at) = definition.selectable.iter().position(|p| p == path) else {
+            return Cow::Borrowed("");
+        };
+        if !self.is_of(definition) {
+            let value = self.value_as(definition).unwrap_or_default();
+            return Cow::Owned(selectable(definition, &value, path));
+        }
+        let values = self.fields.get_or_init(|| {
+            let value = self.value().unwrap_or_default();
+            definition.selectable.iter().map(|path| selectable(definition, &value, path)).collect()
+        });
+        Cow::Borrowed(values.get(at).map_or("", String::as_str))
+    }
+}
+
+/// Most selectable fields are texts at that very path; only others need the kind's own rule, which decodes the object.
+fn selectable(definition: &Definition, value: &Value, path: &str) -> String {
+    let found = path.split('.').try_fold(value, |value, name| value.get(name));
+    match found {
+        Some(Value::String(text)) if !text.is_empty() => text.clone(),
+        Some(Value::Bool(truth)) => truth.to_string(),
+        _ => definition.rules.selectable(value, path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(value: &str) -> Entry {
+        Entry {
+            key: "/registry/pods/a/b".into(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            created: 3,
+            modified: 7,
+        }
+    }
+
+    #[test]
+    fn the_revision_is_spliced_in() {
+        for (stored, want) in [
+            (
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"b","uid":"u","labels":{"x":"y"}},"spec":{}}"#,
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"b","uid":"u","resourceVersion":"7","labels":{"x":"y"}},"spec":{}}"#,
+            ),
+            (
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"b","resourceVersion":"12","uid":"u"}}"#,
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"b","resourceVersion":"7","uid":"u"}}"#,
+            ),
+            (
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"b"}}"#,
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7","name":"b"}}"#,
+            ),
+            (
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#,
+                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#,
+            ),
+        ] {
+            let object = Object::new(&entry(stored)).unwrap();
+            assert_eq!(std::str::from_utf8(&object.json).unwrap(), want);
+            assert!(object.body().starts_with(br#""metadata":{"#));
+            let later = object.at(1234);
+            assert_eq!(std::str::from_utf8(&later.json).unwrap(), want.replace("\"7\"", "\"1234\""));
+        }
+    }
+}

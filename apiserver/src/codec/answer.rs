@@ -1,0 +1,258 @@
+//! Answers: objects, lists and errors in the form that the client takes, with upstream's headers.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crds::kind::Definition;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use super::{Form, Media, Shape, body::Body, json, negotiate, typed, yaml};
+use crate::{
+    cache::{Object, list::Listing},
+    error::{ApiError, Result},
+    registry,
+    write::Shown,
+};
+
+/// Lists beyond this size are sent in chunks of this size.
+const CHUNK_BYTES: usize = 256 << 10;
+
+pub type Answer = Response<Body>;
+
+pub const META_VERSION: &str = "meta.k8s.io/v1";
+
+/// An answer with a body of this type.
+pub fn with(code: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = code;
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer
+}
+
+pub fn text(code: StatusCode, text: impl Into<Body>) -> Answer {
+    let mut answer = with(code, HeaderValue::from_static("text/plain; charset=utf-8"), text);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+fn of_media(code: StatusCode, media: Media, body: impl Into<Body>) -> Answer {
+    with(code, HeaderValue::from_static(media.name()), body)
+}
+
+/// A value that has kind and apiVersion.
+pub fn value(code: StatusCode, form: Form, value: &Value) -> Result<Answer> {
+    Ok(of_media(code, form.media, encode(form, value)?))
+}
+
+pub fn encode(form: Form, value: &Value) -> Result<Bytes> {
+    match form.media {
+        Media::Json if form.pretty => {
+            let mut out = serde_json::to_vec_pretty(value).map_err(ApiError::internal)?;
+            out.push(b'\n');
+            Ok(out.into())
+        }
+        Media::Json => Ok(json::encode(value)),
+        Media::Protobuf => typed::to_protobuf(value),
+        Media::Yaml => Ok(Bytes::from(yaml::write(value))),
+    }
+}
+
+/// JSON text that is sent as the form wants it.
+pub fn json_text(code: StatusCode, form: Form, text: Bytes) -> Result<Answer> {
+    if form.media == Media::Json && !form.pretty {
+        return Ok(of_media(code, Media::Json, text));
+    }
+    value(code, form, &serde_json::from_slice(&text).map_err(ApiError::internal)?)
+}
+
+/// An error, as a Status.
+pub fn error(form: Form, error: &ApiError) -> Answer {
+    let status = serde_json::to_value(error.status()).unwrap_or_default();
+    let mut answer = encode(form, &status_object(status)).map_or_else(
+        |_| text(error.code(), error.message().to_owned()),
+        |bytes| of_media(error.code(), form.media, bytes),
+    );
+    let retry = error.status().details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = retry {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+fn status_object(mut status: Value) -> Value {
+    status["kind"] = "Status".into();
+    status["apiVersion"] = "v1".into();
+    if status.get("metadata").is_none_or(Value::is_null) {
+        status["metadata"] = json!({});
+    }
+    status
+}
+
+/// A Status that tells of success.
+pub fn success(code: StatusCode, form: Form, details: Value) -> Result<Answer> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+    value(code, Form { shape: Shape::Object, ..form }, &status)
+}
+
+/// One object in the shape that was asked for.
+pub fn object(code: StatusCode, form: Form, definition: &Definition, shown: &Shown) -> Result<Answer> {
+    if let (Shown::Stored(object), Form { media: Media::Json, shape: Shape::Object, pretty: false }) = (shown, form)
+        && object.is_of(definition)
+    {
+        return Ok(of_media(code, Media::Json, object.json.clone()));
+    }
+    if let (Shown::Stored(object), Form { media: Media::Protobuf, shape: Shape::Object, .. }) = (shown, form) {
+        return Ok(of_media(code, form.media, typed::object_to_protobuf(object, definition)?));
+    }
+    let whole = shown.value(definition)?;
+    let shaped = match form.shape {
+        Shape::Object => named(whole, definition),
+        Shape::PartialMetadata => partial(&whole),
+        Shape::PartialMetadataList => {
+            return Err(negotiate::unservable(format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+                go_type(definition, &definition.gvk.kind)
+            )));
+        }
+        Shape::Table => return Err(ApiError::internal("tables of single objects are made elsewhere")),
+    };
+    value(code, form, &shaped)
+}
+
+/// The same with kind and apiVersion of the version that was asked for.
+pub fn named(mut object: Value, definition: &Definition) -> Value {
+    object["kind"] = definition.gvk.kind.clone().into();
+    object["apiVersion"] = definition.gvk.api_version().into();
+    object
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn partial(object: &Value) -> Value {
+    let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": META_VERSION, "metadata": metadata})
+}
+
+/// The metadata of a list.
+pub fn list_metadata(listing: &Listing) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("resourceVersion".into(), listing.revision.to_string().into());
+    if let Some(next) = &listing.next {
+        metadata.insert("continue".into(), next.clone().into());
+    }
+    if let Some(remaining) = listing.remaining {
+        metadata.insert("remainingItemCount".into(), remaining.into());
+    }
+    Value::Object(metadata)
+}
+
+pub fn list(form: Form, definition: &Definition, listing: Listing) -> Result<Answer> {
+    let plain = form == Form::JSON;
+    if plain && listing.objects.iter().all(|object| object.is_of(definition)) {
+        return Ok(of_media(StatusCode::OK, Media::Json, concatenated(definition, listing)));
+    }
+    let custom = registry::is_custom(definition);
+    let mut metadata = list_metadata(&listing);
+    if form.media == Media::Protobuf && form.shape == Shape::Object {
+        let bytes = typed::list_to_protobuf(definition, &listing, &metadata)?;
+        return Ok(of_media(StatusCode::OK, form.media, bytes));
+    }
+    let items: Result<Vec<Value>> = listing.objects.iter().map(|object| object.value_as(definition)).collect();
+    let list = match form.shape {
+        Shape::Object => {
+            if custom {
+                metadata["continue"] = listing.next.clone().unwrap_or_default().into();
+            }
+            let items: Vec<_> = items?.into_iter().map(|item| if custom { item } else { unnamed(item) }).collect();
+            json!({"kind": definition.list_kind, "apiVersion": definition.gvk.api_version(), "metadata": metadata, "items": items})
+        }
+        Shape::PartialMetadata => {
+            return Err(negotiate::unservable(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list ({})",
+                go_type(definition, &definition.list_kind)
+            )));
+        }
+        Shape::PartialMetadataList => {
+            let items: Vec<_> = items?.iter().map(partial).collect();
+            // As Go writes a nil slice.
+            let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": META_VERSION, "metadata": metadata, "items": items})
+        }
+        Shape::Table => return Err(ApiError::internal("tables of lists are made elsewhere")),
+    };
+    value(StatusCode::OK, form, &list)
+}
+
+/// The Go type that upstream's errors name.
+fn go_type(definition: &Definition, kind: &str) -> String {
+    let group = definition.gvk.group.split('.').next().unwrap_or_default();
+    format!("*{}.{kind}", if group.is_empty() { "core" } else { group })
+}
+
+/// Items of typed lists carry neither kind nor apiVersion.
+fn unnamed(mut item: Value) -> Value {
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    item
+}
+
+/// A list that is put together from the bytes of its objects; large ones while they are sent.
+fn concatenated(definition: &Definition, listing: Listing) -> Body {
+    let custom = registry::is_custom(definition);
+    let mut head = Vec::with_capacity(256);
+    let mut metadata = list_metadata(&listing);
+    if custom {
+        metadata["continue"] = listing.next.clone().unwrap_or_default().into();
+    }
+    let (kind, version) = (&definition.list_kind, definition.gvk.api_version());
+    head.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":").as_bytes());
+    json::write(&metadata, &mut head);
+    head.extend_from_slice(b",\"items\":[");
+    let size = head.len() + 3 + listing.objects.iter().map(|object| object.json.len() + 1).sum::<usize>();
+    let mut parts = Parts { head: Some(head), objects: listing.objects.into_iter(), custom, begun: false };
+    if size <= CHUNK_BYTES {
+        return Body::from(parts.next_chunk(size).unwrap_or_default());
+    }
+    Body::chunks(futures::stream::iter(std::iter::from_fn(move || parts.next_chunk(CHUNK_BYTES))))
+}
+
+struct Parts {
+    head: Option<Vec<u8>>,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    custom: bool,
+    begun: bool,
+}
+
+impl Parts {
+    fn next_chunk(&mut self, size: usize) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        if let Some(head) = self.head.take() {
+            out.reserve(size);
+            out.put_slice(&head);
+        } else if self.objects.as_slice().is_empty() {
+            return None;
+        } else {
+            out.reserve(size + (size >> 3));
+        }
+        for object in self.objects.by_ref() {
+            if std::mem::replace(&mut self.begun, true) {
+                out.put_u8(b',');
+            }
+            if self.custom {
+                out.put_slice(&object.json);
+            } else {
+                out.put_u8(b'{');
+                out.put_slice(object.body());
+            }
+            if out.len() >= size {
+                break;
+            }
+        }
+        if self.objects.as_slice().is_empty() {
+            out.put_slice(b"]}\n");
+        }
+        Some(out.freeze())
+    }
+}

@@ -1,0 +1,205 @@
+//! Bodies of requests: what kind of object they are, and the object.
+
+use std::borrow::Cow;
+
+use crds::{
+    kind::Gvk,
+    schema::{decode, encode, protobuf},
+};
+use serde_json::Value;
+
+use super::{Media, typed, yaml};
+use crate::{
+    error::{ApiError, Result},
+    options::{DeleteOptions, FieldValidation},
+};
+
+/// Bytes of a body that an error shows.
+const SUMMARY_LENGTH: usize = 30;
+
+/// A body that could be read.
+pub struct Decoded {
+    pub object: Value,
+    /// What strict validation found and may be told as warnings.
+    pub warnings: Vec<String>,
+}
+
+/// An object that a client sends, of the kind that the path names (or of another, for some subresources).
+pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation) -> Result<Decoded> {
+    let unrecognized = |why: &dyn std::fmt::Display| {
+        let summary = summarize(body);
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({summary})",
+            kind.kind
+        ))
+    };
+    if media == Media::Protobuf {
+        return protobuf_object(body, kind, &unrecognized);
+    }
+    let (json, repeated) = match media {
+        Media::Yaml => {
+            let parsed = yaml::parse(body).map_err(|why| unrecognized(&why))?;
+            (Cow::Owned(parsed.value.to_string().into_bytes()), parsed.duplicates)
+        }
+        _ => (Cow::Borrowed(body), Vec::new()),
+    };
+    let (given_version, given_kind) = decode::kind(&json)
+        .map_err(|why| unrecognized(&format!("couldn't get version/kind; json parse error: {why}")))?;
+    let given = given(kind, &given_version, &given_kind);
+    let cannot = |why: &dyn std::fmt::Display| cannot_be_handled(kind, &given, why);
+    same_kind(kind, &given)?;
+    let decoded = match typed::type_of(kind) {
+        Some((schema, ty)) => decode::json(schema, ty, &json),
+        None => decode::any(&json),
+    };
+    let decoded = decoded.map_err(|why| cannot(&why))?;
+    same_version(kind, &given)?;
+    let object = named(decoded.value, kind);
+    let warnings = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn => [repeated, decoded.strict].concat(),
+        FieldValidation::Strict if repeated.is_empty() && decoded.strict.is_empty() => Vec::new(),
+        FieldValidation::Strict => {
+            let all: Vec<_> = yaml::strict_error(&repeated).into_iter().chain(decoded.strict).collect();
+            return Err(cannot(&format!("strict decoding error: {}", all.join(", "))));
+        }
+    };
+    Ok(Decoded { object, warnings })
+}
+
+fn protobuf_object(
+    body: &[u8],
+    kind: &Gvk,
+    unrecognized: &dyn Fn(&dyn std::fmt::Display) -> ApiError,
+) -> Result<Decoded> {
+    let envelope = protobuf::envelope(body).map_err(|why| unrecognized(&why))?;
+    let given = given(kind, envelope.api_version, envelope.kind);
+    same_kind(kind, &given)?;
+    let (schema, ty) = typed::type_of(kind).ok_or_else(|| unrecognized(&"it has no protobuf form"))?;
+    let mut object = protobuf::decode(schema, body, Some(ty)).map_err(|why| cannot_be_handled(kind, &given, &why))?;
+    same_version(kind, &given)?;
+    encode::canonical(schema, ty, &mut object);
+    Ok(Decoded { object: named(object, kind), warnings: Vec::new() })
+}
+
+/// What a body says that it is; what it leaves out is as expected.
+fn given(kind: &Gvk, api_version: &str, given_kind: &str) -> Gvk {
+    let (group, version) = match api_version {
+        "" => (kind.group.to_string(), kind.version.to_string()),
+        _ => {
+            let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+            (group.to_owned(), version.to_owned())
+        }
+    };
+    let given_kind = if given_kind.is_empty() { kind.kind.to_string() } else { given_kind.to_owned() };
+    Gvk { group: group.into(), version: version.into(), kind: given_kind.into() }
+}
+
+fn cannot_be_handled(kind: &Gvk, given: &Gvk, why: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!(
+        "{} in version \"{}\" cannot be handled as a {}: {why}",
+        given.kind, given.version, kind.kind
+    ))
+}
+
+fn same_kind(kind: &Gvk, given: &Gvk) -> Result<()> {
+    if given.kind == kind.kind {
+        return Ok(());
+    }
+    let why = if typed::type_of(given).is_some() {
+        let (version, package) = (&given.version, internal_package(kind));
+        format!("converting ({version}.{}) to ({package}.{}): unknown conversion", given.kind, kind.kind)
+    } else {
+        format!(
+            "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            given.kind,
+            given.api_version()
+        )
+    };
+    Err(cannot_be_handled(kind, given, &why))
+}
+
+fn same_version(kind: &Gvk, given: &Gvk) -> Result<()> {
+    let (given, expected) = (given.api_version(), kind.api_version());
+    if given == expected {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({expected})"
+    )))
+}
+
+fn named(mut object: Value, kind: &Gvk) -> Value {
+    object["kind"] = kind.kind.clone().into();
+    object["apiVersion"] = kind.api_version().into();
+    object
+}
+
+/// A YAML document as JSON.
+pub fn yaml(body: &[u8]) -> std::result::Result<Value, String> {
+    let value = yaml::parse(body).map_err(|why| why.to_string())?.value;
+    Ok(if value.is_null() { Value::Object(serde_json::Map::new()) } else { value })
+}
+
+/// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
+pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+    let Some((schema, ty)) = typed::type_of(kind) else { return Ok((object, Vec::new())) };
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let given = given(kind, text("apiVersion"), text("kind"));
+    if given != *kind {
+        let why = same_kind(kind, &given).and_then(|()| same_version(kind, &given)).err();
+        return Err((object, why.map(|e| e.message().to_owned()).unwrap_or_default()));
+    }
+    match decode::value(schema, ty, &object) {
+        Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
+        Err(why) => Err((object, why.to_string())),
+    }
+}
+
+/// The Go package of the internal type, which errors name.
+fn internal_package(kind: &Gvk) -> &str {
+    match &*kind.group {
+        "" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    }
+}
+
+fn summarize(body: &[u8]) -> String {
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => {
+            let text = String::from_utf8_lossy(&body[..body.len().min(SUMMARY_LENGTH)]).into_owned();
+            if body.len() > SUMMARY_LENGTH { format!("{text} ...") } else { text }
+        }
+        Some(_) => {
+            let shown = &body[..body.len().min(SUMMARY_LENGTH)];
+            let hex: String = shown.iter().map(|b| format!("{b:02x}")).collect();
+            if body.len() > SUMMARY_LENGTH { format!("{hex} ...") } else { hex }
+        }
+    }
+}
+
+/// The options in the body of a DELETE; every group has them under its own version.
+pub fn delete_options(body: &[u8], media: Media) -> Result<DeleteOptions> {
+    if media == Media::Protobuf {
+        let schema = crds::schema::builtin();
+        let options = protobuf::decode(schema, body, schema.kind("", "v1", "DeleteOptions"));
+        return from_value(options.map_err(|why| ApiError::bad_request(why.to_string()))?);
+    }
+    let bad = |error: serde_json::Error| {
+        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+    };
+    let value: Value = match media {
+        Media::Yaml => yaml(body).map_err(ApiError::bad_request)?,
+        _ => serde_json::from_slice(body).map_err(bad)?,
+    };
+    from_value(value)
+}
+
+fn from_value(value: Value) -> Result<DeleteOptions> {
+    let kind = value.get("kind").and_then(Value::as_str).unwrap_or("DeleteOptions");
+    if kind != "DeleteOptions" {
+        return Err(ApiError::bad_request("decoded object cannot be converted to DeleteOptions"));
+    }
+    serde_json::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))
+}

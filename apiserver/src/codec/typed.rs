@@ -1,0 +1,138 @@
+//! Objects by their types: Go's form of JSON, and protobuf. Kinds without a type in the schema are written as they are.
+
+use bytes::Bytes;
+use crds::{
+    kind::{Definition, Gvk},
+    schema::{self, Schema, TypeId, encode, protobuf},
+};
+use serde_json::Value;
+
+use super::json;
+use crate::{
+    cache::{Object, list::Listing},
+    error::{ApiError, Result},
+};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+pub fn type_of(gvk: &Gvk) -> Option<(&'static Schema, TypeId)> {
+    let schema = schema::builtin();
+    Some((schema, schema.kind(&gvk.group, &gvk.version, &gvk.kind)?))
+}
+
+/// The type that a value says it is of.
+fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+    let schema = schema::builtin();
+    let known = schema.kind(group, version, text("kind"));
+    // Nothing is served as these: they are forms of other objects.
+    let form = || (group == "meta.k8s.io").then(|| schema.id(&format!("{META}{}", text("kind")))).flatten();
+    Some((schema, known.or_else(form)?))
+}
+
+/// Leaves out what Go would leave out, and fills in what Go would write.
+pub fn canonical(gvk: &Gvk, object: &mut Value) {
+    if let Some((schema, ty)) = type_of(gvk) {
+        encode::canonical(schema, ty, object);
+    }
+}
+
+/// Where an object has empty lists, which [`canonical`] does not tell from absent ones.
+pub fn empties(object: &Value) -> Vec<Vec<String>> {
+    fn walk<'a>(value: &'a Value, path: &mut Vec<&'a str>, found: &mut Vec<Vec<String>>) {
+        match value {
+            Value::Array(items) if items.is_empty() => found.push(path.iter().map(|part| (*part).to_owned()).collect()),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    path.push(name);
+                    walk(value, path, found);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(object, &mut Vec::new(), &mut found);
+    found
+}
+
+/// Puts empty lists back where the canonical form has null: whoever wrote them owns them.
+pub fn restore(object: &mut Value, empties: &[Vec<String>]) {
+    for path in empties {
+        let place = path.iter().try_fold(&mut *object, |value, name| value.get_mut(name));
+        if let Some(place @ Value::Null) = place {
+            *place = Value::Array(Vec::new());
+        }
+    }
+}
+
+/// JSON in the order of Go's declarations.
+pub fn to_json(gvk: &Gvk, object: &Value) -> Bytes {
+    match type_of(gvk) {
+        Some((schema, ty)) => encode::json(schema, ty, object).into(),
+        None => json::encode(object),
+    }
+}
+
+fn failed(error: protobuf::ProtobufError) -> ApiError {
+    ApiError::internal(error)
+}
+
+/// Enveloped protobuf of a value that has kind and apiVersion.
+pub fn to_protobuf(value: &Value) -> Result<Bytes> {
+    let (schema, ty) = type_of_value(value).ok_or_else(|| {
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+        ApiError::internal(format!("{kind} has no protobuf form"))
+    })?;
+    protobuf::encode(schema, ty, value).map(Bytes::from).map_err(failed)
+}
+
+/// The bytes of an object without envelope; made once for the version that is stored.
+fn raw(object: &Object, definition: &Definition) -> Result<Bytes> {
+    let make = || -> Result<Bytes> {
+        let (schema, ty) =
+            type_of(&definition.gvk).ok_or_else(|| ApiError::internal("a kind without a protobuf form"))?;
+        let mut out = Vec::with_capacity(object.json.len());
+        protobuf::encode_raw(schema, ty, &object.value_as(definition)?, &mut out).map_err(failed)?;
+        Ok(out.into())
+    };
+    if !object.is_of(definition) {
+        return make();
+    }
+    object.protobuf(make).cloned()
+}
+
+/// An object of the cache as enveloped protobuf.
+pub fn object_to_protobuf(object: &Object, definition: &Definition) -> Result<Bytes> {
+    let raw = raw(object, definition)?;
+    Ok(protobuf::wrap(&definition.gvk.api_version(), &definition.gvk.kind, &raw).into())
+}
+
+/// A list as enveloped protobuf, put together from its objects.
+pub fn list_to_protobuf(definition: &Definition, listing: &Listing, metadata: &Value) -> Result<Bytes> {
+    let schema = schema::builtin();
+    let list_meta = schema.id(LIST_META).ok_or_else(|| ApiError::internal("no type of list metadata"))?;
+    let mut meta = Vec::with_capacity(64);
+    protobuf::encode_raw(schema, list_meta, metadata, &mut meta).map_err(failed)?;
+    let mut out = Vec::new();
+    field(1, &meta, &mut out);
+    for object in &listing.objects {
+        field(2, &raw(object, definition)?, &mut out);
+    }
+    Ok(protobuf::wrap(&definition.gvk.api_version(), &definition.list_kind, &out).into())
+}
+
+/// A length-delimited field.
+fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(number << 3 | 2);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(bytes);
+}

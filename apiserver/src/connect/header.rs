@@ -1,0 +1,79 @@
+//! Headers on their way through the apiserver: what is for this hop only, what is secret, what is added.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// What names the user to this server, and must not reach another.
+const CREDENTIALS: [HeaderName; 1] = [header::AUTHORIZATION];
+const IMPERSONATE: &str = "impersonate-";
+/// The WebSocket way of sending a token.
+const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Headers between two neighbours only.
+const HOP: [&str; 9] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Answers of a proxied server about other origins are not the apiserver's.
+const CORS: [HeaderName; 4] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+];
+
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    tokens.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+pub(super) fn remove_credentials(headers: &mut HeaderMap) {
+    let impersonation = headers.keys().filter(|name| name.as_str().starts_with(IMPERSONATE));
+    for name in impersonation.cloned().chain(CREDENTIALS).collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let offered: Vec<_> = offered.flat_map(|value| value.split(',')).map(str::trim).collect();
+    if offered.iter().any(|protocol| protocol.starts_with(BEARER_PROTOCOL)) {
+        let kept = offered.into_iter().filter(|protocol| !protocol.starts_with(BEARER_PROTOCOL));
+        let kept = HeaderValue::from_str(&kept.collect::<Vec<_>>().join(", "));
+        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        if let Ok(kept) = kept {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, kept);
+        }
+    }
+}
+
+pub(super) fn remove_hop(headers: &mut HeaderMap) {
+    let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let listed: Vec<String> =
+        listed.flat_map(|value| value.split(',')).map(|name| name.trim().to_lowercase()).collect();
+    for name in HOP.into_iter().chain(listed.iter().map(String::as_str)) {
+        headers.remove(name);
+    }
+}
+
+pub(super) fn remove_cors(headers: &mut HeaderMap) {
+    for name in CORS {
+        headers.remove(name);
+    }
+}
+
+pub(super) fn add_forwarded_for(headers: &mut HeaderMap, client: Option<IpAddr>) {
+    const NAME: &str = "x-forwarded-for";
+    let Some(client) = client else { return };
+    let before = headers.get_all(NAME).iter().filter_map(|value| value.to_str().ok());
+    let all: Vec<String> = before.map(str::to_owned).chain([client.to_string()]).collect();
+    if let Ok(all) = HeaderValue::from_str(&all.join(", ")) {
+        headers.insert(NAME, all);
+    }
+}

@@ -1,0 +1,36 @@
+//! Keeps things: HTTP, authentication, authorization, admission, patch and apply, watch cache, storage.
+
+pub mod access;
+pub mod admission;
+pub mod allocate;
+pub mod apply;
+pub mod auth;
+pub mod authorize;
+pub mod bootstrap;
+pub mod cache;
+pub mod call;
+pub mod codec;
+pub mod connect;
+pub mod discovery;
+pub mod error;
+pub mod health;
+pub mod metadata;
+pub mod metrics;
+pub mod openapi;
+pub mod options;
+pub mod patch;
+pub mod path;
+pub mod pipeline;
+pub mod pki;
+pub mod registry;
+pub mod request;
+pub mod route;
+pub mod server;
+pub mod start;
+pub mod subresource;
+pub mod table;
+pub mod timeout;
+pub mod verbs;
+pub mod warning;
+pub mod world;
+pub mod write;

@@ -1,0 +1,192 @@
+//! Paths that are no resources: health, version, metrics, the index; discovery and OpenAPI are asked from here.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    auth::issuer,
+    call::Call,
+    codec::{
+        Form,
+        answer::{self, Answer},
+        body::Body,
+        negotiate::{self, Offer},
+    },
+    discovery::{AGGREGATED, Aggregated, Documents},
+    error::{ApiError, Result},
+    openapi::{self, BuiltIn, OpenApi},
+    pipeline::Apiserver,
+    registry::Table,
+};
+
+pub const VERSION: &str = "v1.36.3";
+
+pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
+    let path = call.info.path.clone();
+    let trimmed = path.trim_matches('/');
+    let answered = match trimmed.split('/').next().unwrap_or_default() {
+        "healthz" | "livez" | "readyz" => health(server, call, &path),
+        "version" if trimmed == "version" => Some(version(call)?),
+        "api" | "apis" => discovery(server, call)?,
+        "openapi" => openapi(server, call).await?,
+        ".well-known" | "openid" => openid(server, call, trimmed),
+        "metrics" if trimmed == "metrics" => {
+            Some(answer::text(StatusCode::OK, server.metrics.text(&server.world).map_err(ApiError::internal)?))
+        }
+        _ => None,
+    };
+    Ok(answered.unwrap_or_else(not_found))
+}
+
+/// What Go's own server says.
+pub fn not_found() -> Answer {
+    answer::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+fn health(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
+    let excluded: Vec<&str> = call.query.all("exclude").collect();
+    server.health.answer(path, call.query.first("verbose").is_some(), &excluded)
+}
+
+/// How others come to trust the tokens of service accounts.
+fn openid(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
+    let issuer = &server.access.authenticator.issuer;
+    let keys_url = || format!("{}/openid/v1/jwks", issuer.url().trim_end_matches('/'));
+    let (media, document) = match path {
+        _ if call.method != Method::GET => return None,
+        ".well-known/openid-configuration" => ("application/json", issuer.configuration(&keys_url())),
+        "openid/v1/jwks" => (issuer::KEYS_CONTENT_TYPE, issuer.keys()),
+        _ => return None,
+    };
+    let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(media), document.to_string());
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(issuer::CACHE_CONTROL));
+    Some(answer)
+}
+
+fn version(call: &Call) -> Result<Answer> {
+    let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)?;
+    if call.method != Method::GET && call.method != Method::HEAD {
+        return Err(crate::route::not_allowed());
+    }
+    let info = json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, platform()),
+    });
+    answer::value(StatusCode::OK, form, &info)
+}
+
+/// The machine as Go names it.
+fn platform() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The documents that tell of the kinds, made anew when those change.
+#[derive(Default)]
+pub struct Discovery {
+    made: ArcSwapOption<Made>,
+}
+
+struct Made {
+    table: Arc<Table>,
+    documents: Documents,
+    openapi: OpenApi,
+}
+
+impl Discovery {
+    fn made(&self, table: Arc<Table>) -> Result<Arc<Made>> {
+        if let Some(made) = self.made.load_full().filter(|made| Arc::ptr_eq(&made.table, &table)) {
+            return Ok(made);
+        }
+        let documents = Documents::new(table.all()).map_err(ApiError::internal)?;
+        let openapi = OpenApi::new(table.all(), Arc::new(BuiltIn));
+        let made = Arc::new(Made { table, documents, openapi });
+        self.made.store(Some(made.clone()));
+        Ok(made)
+    }
+}
+
+fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
+    let path = call.info.path.trim_end_matches('/');
+    let made = server.discovery.made(server.world.registry.table())?;
+    let documents = &made.documents;
+    if call.method != Method::GET && call.method != Method::HEAD {
+        return Err(crate::route::not_allowed());
+    }
+    if let Some(aggregated) = documents.aggregated(path).filter(|_| wants_aggregated(call)) {
+        return Ok(Some(aggregated_answer(call, aggregated)));
+    }
+    let json = match path {
+        "/api" => Documents::versions(call.header(header::HOST)).map_err(ApiError::internal)?,
+        _ => match documents.plain(path) {
+            Some(json) => json.clone(),
+            None if call.info.is_resource || path.split('/').count() <= 3 => return Ok(None),
+            None => return unknown_version(server, path),
+        },
+    };
+    let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)?;
+    if form == Form::JSON {
+        let json_type = HeaderValue::from_static("application/json");
+        return Ok(Some(answer::with(StatusCode::OK, json_type, json)));
+    }
+    let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
+    answer::value(StatusCode::OK, form, &value).map(Some)
+}
+
+/// A document is built when it is first asked for, which takes a while: not on the thread that serves others.
+async fn openapi(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
+    if call.method != Method::GET && call.method != Method::HEAD {
+        return Err(crate::route::not_allowed());
+    }
+    let made = server.discovery.made(server.world.registry.table())?;
+    let (uri, headers, now) = (call.uri.clone(), call.headers.clone(), (server.world.clock)());
+    let answered = tokio::task::spawn_blocking(move || {
+        openapi::answer(&made.openapi, uri.path(), uri.query().unwrap_or_default(), &headers, now)
+    });
+    Ok(answered.await.map_err(ApiError::internal)?.map(|answer| answer.map(Body::from)))
+}
+
+/// An unknown version of a known group is a Status, everything else the text of Go's server.
+fn unknown_version(server: &Apiserver, path: &str) -> Result<Option<Answer>> {
+    let group = path.split('/').nth(2).unwrap_or_default();
+    if server.world.registry.table().has_group(group) { Err(crate::route::not_found()) } else { Ok(None) }
+}
+
+/// Whether the first discovery form that the client takes is the aggregated one.
+fn wants_aggregated(call: &Call) -> bool {
+    let first = call.header(header::ACCEPT).split(',').next().unwrap_or_default().to_owned();
+    let has = |param: &str| first.split(';').any(|part| part.trim() == param);
+    has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList")
+}
+
+fn aggregated_answer(call: &Call, aggregated: &Aggregated) -> Answer {
+    let known = aggregated.is_known(&call.headers);
+    let (code, body) =
+        if known { (StatusCode::NOT_MODIFIED, Bytes::new()) } else { (StatusCode::OK, aggregated.json.clone()) };
+    let mut answer = answer::with(code, HeaderValue::from_static(AGGREGATED), body);
+    let headers = answer.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&aggregated.etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(Aggregated::CACHE_CONTROL));
+    answer
+}

@@ -1,0 +1,127 @@
+//! The way of every request, top to bottom: who asks, whether they may, what is done, what is answered.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    access::Access,
+    admission::Chain,
+    call::{Call, Incoming},
+    codec::{
+        Form,
+        answer::{self, Answer},
+        body::Body,
+        gzip,
+        negotiate::{self, Offer},
+    },
+    connect::{self, Connector},
+    health::Health,
+    metrics::Metrics,
+    path::{self, Discovery},
+    request::RequestInfo,
+    route::{self, Route},
+    timeout, verbs, warning,
+    world::World,
+};
+
+/// The API server, without sockets: it takes requests from a listener or from within the process.
+pub struct Apiserver {
+    pub world: Arc<World>,
+    pub admission: Chain,
+    pub access: Access,
+    pub health: Health,
+    pub discovery: Discovery,
+    pub metrics: Metrics,
+    /// None: this server reaches no nodes.
+    pub connector: Option<Connector>,
+}
+
+impl Apiserver {
+    /// Answers a request, whatever happens on its way.
+    pub async fn serve(&self, request: http::Request<Incoming>) -> Response<Body> {
+        let begun = std::time::Instant::now();
+        let mut call = Call::new(request);
+        let answered = AssertUnwindSafe(self.answer(&mut call)).catch_unwind().await;
+        let mut answer = answered.unwrap_or_else(|_| {
+            tracing::error!(method = %call.method, path = call.info.path, "a request panicked");
+            let words = "This request caused apiserver to panic. Look in the logs for details.";
+            answer::text(StatusCode::INTERNAL_SERVER_ERROR, words)
+        });
+        finish(&call, &mut answer);
+        let code = answer.status();
+        let known = self.is_served(&call.info);
+        self.metrics.record(&call.info, known, code.as_u16(), begun.elapsed());
+        let compresses = code == StatusCode::OK && matches!(call.info.verb.as_str(), "get" | "list");
+        if compresses && call.info.is_resource && gzip::is_accepted(&call.headers) && !is_relayed(&answer) {
+            return gzip::compressed(answer);
+        }
+        answer
+    }
+
+    fn is_served(&self, info: &RequestInfo) -> bool {
+        let definition = self.world.registry.resource(&info.group, &info.version, &info.resource);
+        let has = |part: &str| definition.as_ref().is_some_and(|d| part.is_empty() || d.has_subresource(part));
+        info.is_resource && has(&info.subresource)
+    }
+
+    async fn answer(&self, call: &mut Call) -> Answer {
+        match self.admitted(call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain).unwrap_or(Form::JSON);
+                answer::error(form, &error)
+            }
+        }
+    }
+
+    async fn admitted(&self, call: &mut Call) -> crate::error::Result<Answer> {
+        self.access.authenticate(call, &self.world).await?;
+        self.access.impersonate(call)?;
+        self.access.authorize(call)?;
+        if connect::needs_create(&call.info) {
+            self.access.may(call, "create")?;
+        }
+        call.warnings.extend(deprecation(&call.info));
+        timeout::check(call)?;
+        // Flow control has its place here.
+        match route::find(&self.world.registry.table(), &call.method, &call.info)? {
+            Route::Path => path::answer(self, call).await,
+            Route::Resource(target) => verbs::answer(self, call, &target).await,
+        }
+        // The audit log has its place here.
+    }
+}
+
+/// Other servers' answers are passed on as they are.
+fn is_relayed(answer: &Answer) -> bool {
+    matches!(answer.body(), Body::Relay(_))
+}
+
+/// Served, but not for ever: what upstream warns of.
+const DEPRECATED: [(&str, &str); 2] = [
+    ("componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+    ("endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+];
+
+fn deprecation(info: &RequestInfo) -> Option<String> {
+    let core = info.is_resource && info.group.is_empty();
+    let known = DEPRECATED.iter().find(|(resource, _)| core && info.resource == *resource);
+    known.map(|(_, words)| (*words).to_owned())
+}
+
+/// Headers that every answer has.
+fn finish(call: &Call, answer: &mut Answer) {
+    let headers = answer.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Ok(id) = HeaderValue::from_str(&call.audit_id) {
+        headers.insert("audit-id", id);
+    }
+    for warning in warning::headers(&call.warnings) {
+        headers.append(header::WARNING, warning);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! The listener: TLS, HTTP/1.1 and HTTP/2, and one warp filter that hands every request to the pipeline.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Buf, Bytes};
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{body::Incoming as HyperIncoming, upgrade::OnUpgrade};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceBuilder;
+use warp::{Filter, Reply};
+
+use crate::{
+    access::Identity,
+    auth::certificate::{Peer, Trust},
+    call::{BoxError, Incoming},
+    codec::body::Body,
+    pipeline::Apiserver,
+};
+
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+const HEADERS_WAIT_MAX: Duration = Duration::from_secs(32);
+/// As upstream's HTTP/2: small windows make many watches on one connection wait for one another.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 25 << 20;
+const STREAMS_MAX: u32 = 10_000;
+/// Clients end watches by resetting their streams, many at a time.
+const RESETS_MAX: usize = 10_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long requests may run on after the server was told to stop; watches are ended at once.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// From which address a connection comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
+/// TLS with our certificate, that asks for the client's and takes none as well.
+pub fn tls(
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    trust: &Trust,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(trust.handshake())
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Serves until `stop` resolves, then lets requests end.
+pub async fn serve(
+    apiserver: Arc<Apiserver>,
+    listener: TcpListener,
+    tls: ServerConfig,
+    trust: Arc<Trust>,
+    stop: impl Future<Output = ()>,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let connection = Connection {
+                    apiserver: apiserver.clone(),
+                    acceptor: acceptor.clone(),
+                    trust: trust.clone(),
+                    remote,
+                };
+                tokio::spawn(connection.serve(stream, graceful.watcher()));
+            }
+            Err(error) => {
+                // Most often too many open files: some will be closed soon.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    apiserver.health.stop();
+    apiserver.world.cache.end_watches();
+    if tokio::time::timeout(DRAIN_WAIT_MAX, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+}
+
+struct Connection {
+    apiserver: Arc<Apiserver>,
+    acceptor: TlsAcceptor,
+    trust: Arc<Trust>,
+    remote: SocketAddr,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, graceful: hyper_util::server::graceful::Watcher) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+        let stream = match tokio::time::timeout(HANDSHAKE_WAIT_MAX, self.acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, remote = %self.remote, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(remote = %self.remote, "TLS handshake took too long"),
+        };
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = self.trust.peer(chain, self.apiserver.world.now());
+        let remote = Remote(self.remote);
+        let service = ServiceBuilder::new()
+            .map_request(move |mut request: Request<HyperIncoming>| {
+                request.extensions_mut().insert(peer.clone());
+                request.extensions_mut().insert(remote);
+                request
+            })
+            .service(warp::service(filter(self.apiserver)));
+        let builder = builder();
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        if let Err(error) = graceful.watch(connection.into_owned()).await {
+            tracing::debug!(%error, remote = %self.remote, "a connection broke");
+        }
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WAIT_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(KEEP_ALIVE);
+    builder
+}
+
+/// The one filter: it takes every request apart for the pipeline.
+fn filter(
+    apiserver: Arc<Apiserver>,
+) -> impl Filter<Extract = (warp::reply::Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
+    warp::any()
+        .map(move || apiserver.clone())
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<Remote>())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::body::stream())
+        .then(
+            |apiserver: Arc<Apiserver>,
+             method: Method,
+             path: warp::path::FullPath,
+             query: String,
+             headers: HeaderMap,
+             peer: Option<Peer>,
+             remote: Option<Remote>,
+             upgrade: Option<OnUpgrade>,
+             body| async move {
+                let mut request = Request::new(incoming(body));
+                *request.method_mut() = method;
+                let uri =
+                    if query.is_empty() { path.as_str().parse() } else { format!("{}?{query}", path.as_str()).parse() };
+                if let Ok(uri) = uri {
+                    *request.uri_mut() = uri;
+                }
+                *request.headers_mut() = headers;
+                let extensions = request.extensions_mut();
+                peer.map(|peer| extensions.insert(peer));
+                remote.map(|remote| extensions.insert(remote));
+                upgrade.map(|upgrade| extensions.insert(upgrade));
+                reply(apiserver.serve(request).await)
+            },
+        )
+}
+
+fn incoming<B: Buf>(body: impl futures::Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Incoming {
+    let frames = body.map_ok(|mut data| Frame::data(data.copy_to_bytes(data.remaining()))).map_err(BoxError::from);
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+fn reply(answer: Response<Body>) -> warp::reply::Response {
+    let (parts, body) = answer.into_parts();
+    let mut response = match body {
+        Body::Empty => warp::reply::Response::default(),
+        Body::Full(bytes) => warp::reply::Response::new(bytes.into()),
+        Body::Relay(relay) => warp::reply::stream(relay).into_response(),
+        Body::Chunks(chunks) => warp::reply::stream(chunks.map(Ok::<Bytes, Infallible>)).into_response(),
+    };
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    *response.extensions_mut() = parts.extensions;
+    response
+}
+
+/// The server as a service for clients in this process: no socket, no TLS, the same pipeline.
+#[derive(Clone)]
+pub struct InProcess {
+    apiserver: Arc<Apiserver>,
+    identity: Identity,
+}
+
+impl Apiserver {
+    /// A service whose requests are made by this user.
+    pub fn service(self: &Arc<Self>, user: crds::user::User) -> InProcess {
+        InProcess { apiserver: self.clone(), identity: Identity(Arc::new(user)) }
+    }
+}
+
+impl<B> tower::Service<Request<B>> for InProcess
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = futures::future::BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        request.extensions_mut().insert(this.identity);
+        Box::pin(async move { Ok(this.apiserver.serve(request).await) })
+    }
+}

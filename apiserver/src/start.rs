@@ -1,0 +1,216 @@
+//! A server from nothing: keys and certificates, store, cache, listener.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
+use store::{EmbeddedStore, MemoryStore, Options, Store};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::{
+    access::{self, Access},
+    admission::{Chain, escalation::Escalation},
+    auth::{Authenticator, certificate, issuer},
+    authorize::Authorizer,
+    bootstrap::{self, Cluster, ensure::EnsureError},
+    cache::Cache,
+    connect::Connector,
+    error::ApiError,
+    health::Health,
+    path::Discovery,
+    pipeline::Apiserver,
+    pki::{Names, Pki, PkiError, Subject},
+    registry::Registry,
+    server,
+    world::World,
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    #[default]
+    Embedded,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    pub bind: IpAddr,
+    /// 0: any free port.
+    pub secure_port: u16,
+    pub store: StoreKind,
+    pub names: Names,
+    /// Of service account tokens.
+    pub issuer: String,
+    /// Where clients in the cluster reach this server; none: the address that this machine calls others from.
+    pub advertise: Option<IpAddr>,
+    /// The addresses of Services.
+    pub service_range: IpNet,
+}
+
+impl Config {
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            secure_port: 6443,
+            store: StoreKind::default(),
+            names: Names { cluster_domain: "cluster.local".to_owned(), ..Names::default() },
+            advertise: None,
+            service_range: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12)),
+            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// The first address of the range is the `kubernetes` Service's.
+    fn service_ip(&self) -> IpAddr {
+        self.service_range.hosts().next().unwrap_or_else(|| self.service_range.addr())
+    }
+
+    fn advertise(&self) -> IpAddr {
+        let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_loopback();
+        self.advertise.or(Some(self.bind).filter(usable)).or_else(outward).unwrap_or(self.bind)
+    }
+
+    /// The names of the server, with the addresses that it is reached at.
+    fn names(&self) -> Names {
+        let mut names = self.names.clone();
+        names.addresses.extend([self.advertise(), self.bind].into_iter().filter(|ip| !ip.is_unspecified()));
+        names.service_ip = names.service_ip.or(Some(self.service_ip()));
+        names
+    }
+}
+
+/// The address that packets to others leave from; nothing is sent to find it.
+fn outward() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("keys and certificates")]
+    Pki(#[from] PkiError),
+    #[error("the client authorities")]
+    Trust(#[from] certificate::TrustError),
+    #[error("the key of service account tokens")]
+    Issuer(#[from] issuer::IssuerError),
+    #[error("the serving certificate cannot be used")]
+    Tls(#[from] rustls::Error),
+    #[error("the serving certificate cannot be read")]
+    Certificate,
+    #[error("the certificate for nodes cannot be used: {0}")]
+    Connector(ApiError),
+    #[error("the store cannot be opened")]
+    Store(#[from] store::StoreError),
+    #[error("the store cannot be read: {0}")]
+    Cache(ApiError),
+    #[error("the rules of nodes")]
+    Rules(#[from] serde_json::Error),
+    #[error("the objects that every cluster has")]
+    Bootstrap(#[from] EnsureError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server that runs.
+pub struct Running {
+    pub apiserver: Arc<Apiserver>,
+    pub address: SocketAddr,
+    pub admin_kubeconfig: PathBuf,
+    pub pki: Arc<Pki>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends the watches, lets other requests end, and closes the listener.
+    pub async fn stop(self) {
+        if self.stop.send(()).is_err() {
+            tracing::debug!("the listener has ended by itself");
+        }
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the listener panicked");
+        }
+    }
+}
+
+impl Apiserver {
+    /// The server without a listener, over this store.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        authenticator: Authenticator,
+        connector: Option<Connector>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Result<Arc<Self>, StartError> {
+        let registry = Arc::new(Registry::default());
+        let authorizer = Arc::new(Authorizer::new(bootstrap::node_rules()?));
+        let observer = access::observer(authorizer.clone(), &registry);
+        let cache = Cache::start(store.clone(), vec![observer]).await.map_err(StartError::Cache)?;
+        Ok(Arc::new(Self {
+            world: Arc::new(World { registry, cache, store, clock }),
+            admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
+            access: Access::new(authenticator, authorizer),
+            health: Health::default(),
+            discovery: Discovery::default(),
+            metrics: Default::default(),
+            connector,
+        }))
+    }
+
+    /// Starts a server from nothing, or from what an earlier one has left in the data directory.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        let now = Timestamp::now();
+        let pki = Arc::new(Pki::open(&config.data_dir.join("pki"), &config.names(), now)?);
+        let store: Arc<dyn Store> = match config.store {
+            StoreKind::Memory => Arc::new(MemoryStore::new(&Options::default())),
+            StoreKind::Embedded => Arc::new(EmbeddedStore::open(&config.data_dir.join("store"), &Options::default())?),
+        };
+        let audiences = [config.issuer.clone()];
+        let issuer = issuer::Issuer::new(&audiences, &audiences, &pki.token_key, &[])?;
+        // As upstream, unless it is told who signs kubelets' certificates: they are not verified.
+        let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
+        let apiserver =
+            Self::open(store, Authenticator::new(issuer), Some(connector), Arc::new(Timestamp::now)).await?;
+        let trust = Arc::new(certificate::Trust::new(&pki.authority.certificate)?);
+        let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
+        let tls = server::tls(certificate, key, &trust)?;
+        let wanted = SocketAddr::new(config.bind, config.secure_port);
+        let listen = |source| StartError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
+        let admin = pki.client("admin", &Subject::admin(), now)?;
+        let url = format!("https://127.0.0.1:{}", address.port());
+        pki.write_kubeconfig(&admin_kubeconfig, "admin", &admin, &url)?;
+        let cluster = Cluster {
+            address: config.advertise(),
+            port: address.port(),
+            service_ranges: vec![config.service_range.to_string()],
+            service_ip: config.service_ip(),
+            client_authority: pki.authority.certificate.clone(),
+            front_proxy_authority: pki.front_proxy.certificate.clone(),
+        };
+        bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;
+        apiserver.health.ready();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, async move {
+            // Also resolves when the sender is gone: nobody could stop the server any more.
+            drop(stopped.await);
+        }));
+        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving })
+    }
+}

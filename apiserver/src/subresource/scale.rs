@@ -1,0 +1,174 @@
+//! `autoscaling/v1 Scale` of everything that has replicas.
+
+use crds::{
+    field::Error,
+    kind::{Definition, Gvk, ScalePaths, Subresource},
+    kinds::KINDS,
+    selector::Selector,
+};
+use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    apply,
+    call::Call,
+    codec::{
+        Form, Shape,
+        answer::{self, Answer},
+        decode,
+    },
+    error::{ApiError, Result, Subject},
+    metadata,
+    options::WriteOptions,
+    pipeline::Apiserver,
+    route::Target,
+    verbs::{self, patch},
+    write::Missing,
+};
+
+pub fn gvk() -> Gvk {
+    Gvk { group: "autoscaling".into(), version: "v1".into(), kind: "Scale".into() }
+}
+
+fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').filter(|part| !part.is_empty()).try_fold(object, |value, part| value.get(part))
+}
+
+/// The Scale of an object.
+fn of(object: &Value, paths: &ScalePaths) -> Result<Value> {
+    let mut meta = Map::new();
+    for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.get("metadata").and_then(|m| m.get(name)) {
+            meta.insert(name.into(), value.clone());
+        }
+    }
+    let replicas = at(object, paths.replicas).and_then(Value::as_i64).unwrap_or(0);
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+    let mut status = json!({"replicas": at(object, paths.status_replicas).and_then(Value::as_i64).unwrap_or(0)});
+    let selector = selector(at(object, paths.selector))?;
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec, "status": status}))
+}
+
+/// A selector as text: of a map of labels, of a selector object, or as it is.
+fn selector(found: Option<&Value>) -> Result<String> {
+    Ok(match found {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Object(fields)) if fields.values().all(Value::is_string) => {
+            let labels = serde_json::from_value(Value::Object(fields.clone())).map_err(ApiError::internal)?;
+            Selector::from_labels(&labels).to_string()
+        }
+        Some(object) => {
+            let selector: LabelSelector = serde::Deserialize::deserialize(object).map_err(ApiError::internal)?;
+            Selector::from_object(Some(&selector)).to_string()
+        }
+    })
+}
+
+/// The same with the managed fields that concern it, for writes.
+pub fn of_tracked(object: &Value, paths: &ScalePaths) -> Result<Value> {
+    let mut scale = of(object, paths)?;
+    let managed = apply::scale::to_scale(object, &|version| replicas_at(object, version, paths));
+    if let (Some(managed), Some(meta)) = (managed, metadata::fields(&mut scale)) {
+        meta.insert("managedFields".into(), managed);
+    }
+    Ok(scale)
+}
+
+/// Where a version of the object's kind has its number of replicas; none if it is not served.
+fn replicas_at(object: &Value, api_version: &str, paths: &ScalePaths) -> Option<Option<Vec<apply::Element>>> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("apiVersion") == api_version {
+        return Some(Some(apply::scale::path(paths.replicas)));
+    }
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let known =
+        KINDS.iter().find(|d| d.gvk.group == group && d.gvk.version == version && d.gvk.kind == text("kind"))?;
+    let paths =
+        known.subresources.iter().find_map(|s| if let Subresource::Scale(paths) = s { Some(paths) } else { None });
+    Some(paths.map(|paths| apply::scale::path(paths.replicas)))
+}
+
+/// The object with what a Scale says.
+pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &Value) -> Result<Value> {
+    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let error = Error::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(ApiError::invalid("autoscaling", "Scale", metadata::text(scale, "name"), &[error]));
+    }
+    let mut object = object.clone();
+    let mut place = &mut object;
+    for part in paths.replicas.split('.').filter(|part| !part.is_empty()) {
+        place = &mut place[part];
+    }
+    *place = replicas.into();
+    let api_version = definition.gvk.api_version();
+    let managed =
+        apply::scale::to_parent(&object, &api_version, scale, &|version| replicas_at(&object, version, paths))
+            .map_err(ApiError::internal)?;
+    let version = metadata::text(scale, "resourceVersion").to_owned();
+    if let Some(meta) = metadata::fields(&mut object) {
+        match managed {
+            Some(managed) => meta.insert("managedFields".into(), managed),
+            None => meta.remove("managedFields"),
+        };
+        if version.is_empty() {
+            meta.remove("resourceVersion")
+        } else {
+            meta.insert("resourceVersion".into(), version.into())
+        };
+    }
+    Ok(object)
+}
+
+pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
+    let definition = target.definition.clone();
+    match call.info.verb.as_str() {
+        "get" => {
+            let form = verbs::form(call, &definition)?;
+            server.world.cache.wait_until_current().await?;
+            let object = server.world.object(&definition, &call.info.namespace_of(&definition), &call.info.name);
+            let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &call.info.name };
+            let object = object.ok_or_else(|| ApiError::not_found(on))?.value_as(&definition)?;
+            shown(form, of(&object, paths)?)
+        }
+        "update" => update(server, call, target, paths).await,
+        _ => patched(server, call, target, paths).await,
+    }
+}
+
+fn shown(form: Form, scale: Value) -> Result<Answer> {
+    if form.shape == Shape::PartialMetadata {
+        return answer::value(StatusCode::OK, form, &answer::partial(&scale));
+    }
+    answer::value(StatusCode::OK, form, &scale)
+}
+
+async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
+    let form = verbs::form(call, &target.definition)?;
+    let options = WriteOptions::from_query(&call.query, "UpdateOptions", false)?;
+    let media = verbs::sent(call, &target.definition)?;
+    let body = call.read_body().await?;
+    let decoded = decode::object(&body, media, &gvk(), options.field_validation)?;
+    call.warnings.extend(decoded.warnings);
+    let mut scale = decoded.object;
+    metadata::match_namespace(&mut scale, &call.info.namespace_of(&target.definition))?;
+    metadata::match_name(&scale, &call.info.name)?;
+    let name = call.info.name.clone();
+    let mut writer = verbs::writer(server, call, target, &name, options);
+    writer.scale = Some(*paths);
+    let written = writer.update(&mut |_| Ok(scale.clone()), &Missing::NotFound).await;
+    let warnings = std::mem::take(&mut writer.warnings);
+    call.warnings.extend(warnings);
+    shown(form, of(&written?.shown.value(&target.definition)?, paths)?)
+}
+
+async fn patched(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
+    let form = verbs::form(call, &target.definition)?;
+    let written = patch::write(server, call, target, &gvk(), Some(*paths)).await?;
+    shown(form, of(&written.shown.value(&target.definition)?, paths)?)
+}

@@ -1,0 +1,169 @@
+//! What can be done with objects: one file a verb.
+
+use std::sync::Arc;
+
+use crds::kind::{Definition, Subresource};
+use futures::FutureExt;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::{
+    cache::{Object, list::Listing},
+    call::Call,
+    codec::{
+        Form, Media, Shape,
+        answer::{self, Answer},
+        decode,
+        negotiate::{self, Offer},
+    },
+    error::Result,
+    options::{DeleteOptions, FieldValidation, WriteOptions},
+    pipeline::Apiserver,
+    registry,
+    route::Target,
+    subresource,
+    table::{self, IncludeObject, Printer},
+    write::{Shown, Writer},
+};
+
+pub mod create;
+pub mod delete;
+pub mod delete_collection;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod review;
+pub mod update;
+pub mod watch;
+
+pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
+    match &target.subresource {
+        None | Some(Subresource::Status) => {}
+        Some(Subresource::Scale(paths)) => return subresource::scale::answer(server, call, target, paths).await,
+        Some(Subresource::Other { name, .. }) => return subresource::answer(server, call, target, name).await,
+    }
+    object(server, call, target).await
+}
+
+/// A verb on the object itself, or on a subresource that is the object seen in part.
+pub async fn object(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
+    match call.info.verb.as_str() {
+        "get" => get::answer(server, call, target).await,
+        "list" => list::answer(server, call, target).await,
+        "watch" => watch::answer(server, call, target).await,
+        "create" => create::answer(server, call, target).await,
+        "update" => update::answer(server, call, target).boxed().await,
+        "patch" => patch::answer(server, call, target).boxed().await,
+        "delete" => delete::answer(server, call, target).await,
+        "deletecollection" => delete_collection::answer(server, call, target).boxed().await,
+        _ => Err(crate::route::not_allowed()),
+    }
+}
+
+pub fn form(call: &Call, definition: &Definition) -> Result<Form> {
+    if !registry::is_custom(definition) {
+        negotiate::routable(&call.headers, matches!(call.info.verb.as_str(), "list" | "watch"))?;
+    }
+    let offer = if registry::is_custom(definition) { Offer::CustomResource } else { Offer::Resource };
+    negotiate::accepted(&call.headers, &call.query, offer)
+}
+
+pub fn sent(call: &Call, definition: &Definition) -> Result<Media> {
+    negotiate::sent(&call.headers, registry::is_custom(definition))
+}
+
+/// The printer of tables, as the query wants them.
+pub fn printer<'a>(server: &Apiserver, call: &Call, definition: &'a Definition) -> Result<Printer<'a>> {
+    let include = IncludeObject::parse(call.query.first("includeObject").unwrap_or_default())?;
+    Ok(Printer { definition, include, describe, now: server.world.now() })
+}
+
+/// The description of a field, without the list of values that OpenAPI puts behind it.
+pub fn describe(ty: &str, field: &str) -> &'static str {
+    let prose = crds::schema::prose::of_field(ty, field);
+    prose.split("\n\nPossible enum values:").next().unwrap_or(prose)
+}
+
+/// One object, in whatever shape.
+pub fn shown(
+    server: &Apiserver,
+    call: &Call,
+    code: StatusCode,
+    form: Form,
+    definition: &Definition,
+    shown: &Shown,
+) -> Result<Answer> {
+    if form.shape != Shape::Table {
+        return answer::object(code, form, definition, shown);
+    }
+    let object = match shown {
+        Shown::Stored(object) => object.clone(),
+        Shown::Value(value) => Arc::new(Object::of(value, 0)?),
+    };
+    answer::json_text(code, form, printer(server, call, definition)?.print_one(&object, true)?)
+}
+
+/// Many objects, in whatever shape.
+pub fn listed(
+    server: &Apiserver,
+    call: &Call,
+    form: Form,
+    definition: &Definition,
+    listing: Listing,
+) -> Result<Answer> {
+    if form.shape != Shape::Table {
+        return answer::list(form, definition, listing);
+    }
+    let metadata = table::Metadata {
+        resource_version: listing.revision.to_string(),
+        next: listing.next,
+        remaining_item_count: listing.remaining.map(|remaining| remaining as u64),
+    };
+    let table = printer(server, call, definition)?.print(&listing.objects, &metadata, true)?;
+    answer::json_text(StatusCode::OK, form, table)
+}
+
+/// A writer for the object of the call.
+pub fn writer<'a>(
+    server: &'a Apiserver,
+    call: &'a Call,
+    target: &Target,
+    name: &'a str,
+    options: WriteOptions,
+) -> Writer<'a> {
+    Writer {
+        world: &server.world,
+        admission: &server.admission,
+        definition: target.definition.clone(),
+        subresource: &call.info.subresource,
+        namespace: &call.info.namespace,
+        name,
+        user: call.user.clone(),
+        manager: call.manager(&options.field_manager),
+        options,
+        scale: None,
+        tracks_fields: true,
+        uid_is_precondition: call.info.verb == "update",
+        warnings: Vec::new(),
+        audit_annotations: Default::default(),
+    }
+}
+
+/// The object in the body of a call.
+pub async fn read_object(call: &mut Call, target: &Target, validation: FieldValidation) -> Result<Value> {
+    let media = sent(call, &target.definition)?;
+    let body = call.read_body().await?;
+    let decoded = decode::object(&body, media, &target.definition.gvk, validation)?;
+    call.warnings.extend(decoded.warnings);
+    Ok(decoded.object)
+}
+
+/// The options of a DELETE: from the body if there is one, else from the query.
+pub async fn delete_options(call: &mut Call) -> Result<DeleteOptions> {
+    let body = call.read_body().await?;
+    if body.is_empty() {
+        return DeleteOptions::from_query(&call.query);
+    }
+    let media = negotiate::sent(&call.headers, false)?;
+    decode::delete_options(&body, media)?.validated()
+}

@@ -1,0 +1,29 @@
+//! GET of one object.
+
+use http::StatusCode;
+
+use crate::{
+    call::Call,
+    codec::answer::Answer,
+    error::{ApiError, Result, Subject},
+    options::revision_or_500,
+    pipeline::Apiserver,
+    route::Target,
+    write::Shown,
+};
+
+pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
+    let definition = &target.definition;
+    let form = super::form(call, definition)?;
+    let asked = revision_or_500(call.query.first("resourceVersion").unwrap_or_default())?;
+    let cache = &server.world.cache;
+    match asked {
+        None => cache.wait_until_current().await?,
+        Some(revision) => cache.wait_for(revision).await?,
+    };
+    let info = &call.info;
+    let object = server.world.object(definition, &info.namespace_of(definition), &info.name);
+    let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &info.name };
+    let object = object.ok_or_else(|| ApiError::not_found(on))?;
+    super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object))
+}

@@ -1,0 +1,38 @@
+//! GET of many objects.
+
+use crate::{
+    cache::{Filter, list::PageRequest},
+    call::Call,
+    codec::answer::Answer,
+    error::{ApiError, Result},
+    options::ListOptions,
+    pipeline::Apiserver,
+    route::Target,
+};
+
+pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
+    let definition = &target.definition;
+    let form = super::form(call, definition)?;
+    let options = ListOptions::from_query(&call.query, definition, false)?;
+    let filter = filter(call, target, &options)?;
+    let page = PageRequest { limit: options.limit, token: options.token.clone(), freshness: options.freshness()? };
+    let listing = server.world.cache.list(&filter, &page).await?;
+    super::listed(server, call, form, definition, listing)
+}
+
+/// What a list or watch selects. A name in the path counts like a field selector.
+pub fn filter(call: &Call, target: &Target, options: &ListOptions) -> Result<Filter> {
+    let info = &call.info;
+    let by_path = info.parts.len() > 1 && !info.name.is_empty();
+    let selected = options.fields.iter().find(|term| term.equal && term.path == "metadata.name");
+    if by_path && !options.fields.is_empty() && selected.is_none_or(|term| term.value != info.name) {
+        return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
+    }
+    Ok(Filter {
+        definition: target.definition.clone(),
+        namespace: info.namespace_of(&target.definition).into_owned(),
+        name: by_path.then(|| info.name.clone()).or_else(|| selected.map(|term| term.value.clone())),
+        labels: options.labels.clone(),
+        fields: options.fields.clone(),
+    })
+}

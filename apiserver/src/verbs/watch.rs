@@ -1,0 +1,299 @@
+//! Watches: the answer is a stream of events that ends with the client, the time or the watcher's patience.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use crds::{kind::Definition, schema::protobuf};
+use futures::{FutureExt, Stream};
+use http::{HeaderValue, StatusCode};
+use rand::RngExt;
+use serde_json::{Value, json};
+use store::Revision;
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    cache::{
+        Cache, Change, Object,
+        kind::Delivery,
+        watcher::{First, From, Watch},
+    },
+    call::Call,
+    codec::{
+        Form, Media, Shape,
+        answer::{self, Answer},
+        body::Body,
+        json, typed,
+    },
+    error::{ApiError, Result},
+    options::{ListOptions, revision_or_500},
+    pipeline::Apiserver,
+    route::Target,
+    table::{IncludeObject, Printer},
+    world::World,
+};
+
+/// A watch without a timeout lives between one and two of these.
+const LIFE_SECONDS: u64 = 1800;
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Events that are ready together are sent together, up to this size.
+const BATCH_BYTES: usize = 64 << 10;
+
+pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
+    let definition = &target.definition;
+    let form = super::form(call, definition)?;
+    let content_type = match form.media {
+        Media::Json => "application/json",
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Media::Yaml => return Err(crate::codec::negotiate::not_acceptable_stream()),
+    };
+    let options = ListOptions::from_query(&call.query, definition, true)?;
+    let filter = super::list::filter(call, target, &options)?;
+    let from = start(server, &options).await?;
+    let cache = server.world.cache.clone();
+    let life = match options.timeout_seconds.filter(|seconds| *seconds > 0) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => Duration::from_secs(rand::rng().random_range(LIFE_SECONDS..2 * LIFE_SECONDS)),
+    };
+    let include = IncludeObject::parse(call.query.first("includeObject").unwrap_or_default())?;
+    let encoder =
+        Encoder { definition: definition.clone(), form, include, world: server.world.clone(), columns_told: false };
+    let body = match cache.watch(filter, from).await {
+        Ok(watch) => {
+            let initial_end = options.bookmarks && options.send_initial_events == Some(true);
+            Body::chunks(Events::new(cache, watch, encoder, life, options.bookmarks, initial_end))
+        }
+        // As upstream: a watch that cannot begin where it should ends with an event that says so.
+        Err(error) if error.code() == StatusCode::GONE => {
+            let event = encoder.error(&error);
+            Body::chunks(futures::stream::iter([event]))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(answer::with(StatusCode::OK, HeaderValue::from_static(content_type), body))
+}
+
+async fn start(server: &Apiserver, options: &ListOptions) -> Result<From> {
+    let asked = revision_or_500(&options.resource_version)?;
+    Ok(match (options.send_initial_events, asked) {
+        (Some(true), Some(revision)) => From::State(revision),
+        (Some(true), None) => From::State(server.world.store.revision().await.map_err(ApiError::from_store)?),
+        (_, None | Some(0)) => From::Now,
+        (_, Some(revision)) => From::After(revision),
+    })
+}
+
+struct Encoder {
+    definition: Arc<Definition>,
+    form: Form,
+    include: IncludeObject,
+    world: Arc<World>,
+    /// A watch of tables tells the columns once.
+    columns_told: bool,
+}
+
+impl Encoder {
+    fn event(&mut self, (change, event): &Delivery) -> Bytes {
+        if self.form.shape == Shape::Table {
+            return event.shown(*change).map(|object| self.table(change.name(), object)).unwrap_or_default();
+        }
+        event.encoded(*change, self.form, &self.definition, |object| self.frame(change.name(), object))
+    }
+
+    fn table(&mut self, change: &str, object: &Arc<Object>) -> Bytes {
+        let printer = Printer {
+            definition: &self.definition,
+            include: self.include,
+            describe: super::describe,
+            now: self.world.now(),
+        };
+        let columns = !std::mem::replace(&mut self.columns_told, true);
+        match printer.print_one(object, columns) {
+            Ok(table) => json_frame(change, &table),
+            Err(error) => self.error(&error),
+        }
+    }
+
+    fn first(&mut self, object: &Arc<Object>) -> Bytes {
+        match self.form.shape {
+            Shape::Table => self.table(Change::Added.name(), object),
+            _ => self.frame(Change::Added.name(), object),
+        }
+    }
+
+    fn frame(&self, change: &str, object: &Object) -> Bytes {
+        if self.form.shape == Shape::Object && self.form.media == Media::Protobuf {
+            return match typed::object_to_protobuf(object, &self.definition) {
+                Ok(bytes) => protobuf::watch_frame(change, &bytes).into(),
+                Err(error) => self.error(&error),
+            };
+        }
+        if self.form.shape == Shape::Object && object.is_of(&self.definition) {
+            return json_frame(change, &object.json);
+        }
+        match object.value_as(&self.definition) {
+            Ok(value) => self.value(change, value),
+            Err(error) => self.error(&error),
+        }
+    }
+
+    fn value(&self, change: &str, object: Value) -> Bytes {
+        let shaped = match self.form.shape {
+            Shape::PartialMetadata | Shape::PartialMetadataList => answer::partial(&object),
+            _ => object,
+        };
+        self.framed(change, &shaped)
+    }
+
+    /// A value that has kind and apiVersion, in a frame of the stream.
+    fn framed(&self, change: &str, value: &Value) -> Bytes {
+        if self.form.media != Media::Protobuf {
+            return json_frame(change, &json::encode(value));
+        }
+        let bytes = typed::to_protobuf(value);
+        bytes.map_or_else(|_| Bytes::new(), |bytes| protobuf::watch_frame(change, &bytes).into())
+    }
+
+    fn bookmark(&mut self, revision: Revision, ends_initial: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if ends_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let mut object = answer::named(json!({"metadata": metadata}), &self.definition);
+        typed::canonical(&self.definition.gvk, &mut object);
+        if self.form.shape != Shape::Table {
+            return self.value("BOOKMARK", object);
+        }
+        match Object::of(&object, revision) {
+            Ok(object) => self.table("BOOKMARK", &Arc::new(object)),
+            Err(error) => self.error(&error),
+        }
+    }
+
+    fn error(&self, error: &ApiError) -> Bytes {
+        let mut status = serde_json::to_value(error.status()).unwrap_or_default();
+        status["kind"] = "Status".into();
+        status["apiVersion"] = "v1".into();
+        status["metadata"] = json!({});
+        self.framed("ERROR", &status)
+    }
+}
+
+fn json_frame(change: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(change.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+/// The stream of one watch.
+struct Events {
+    cache: Arc<Cache>,
+    encoder: Encoder,
+    objects: VecDeque<Arc<Object>>,
+    deliveries: VecDeque<Delivery>,
+    /// The bookmark that follows the initial events.
+    initial_end: Option<Revision>,
+    changes: tokio::sync::mpsc::Receiver<Delivery>,
+    bookmarks: bool,
+    next_bookmark: Pin<Box<Sleep>>,
+    end: Pin<Box<Sleep>>,
+    over: bool,
+}
+
+impl Events {
+    fn new(
+        cache: Arc<Cache>,
+        watch: Watch,
+        encoder: Encoder,
+        life: Duration,
+        bookmarks: bool,
+        initial_end: bool,
+    ) -> Self {
+        let (objects, deliveries) = match watch.first {
+            First::Objects(objects) => (objects.into(), VecDeque::new()),
+            First::Changes(changes) => (VecDeque::new(), changes.into()),
+        };
+        Self {
+            cache,
+            encoder,
+            objects,
+            deliveries,
+            initial_end: initial_end.then_some(watch.revision),
+            changes: watch.changes,
+            bookmarks,
+            next_bookmark: Box::pin(tokio::time::sleep(BOOKMARK_INTERVAL)),
+            end: Box::pin(tokio::time::sleep(life)),
+            over: false,
+        }
+    }
+
+    /// The next event that needs no waiting for.
+    fn ready(&mut self) -> Option<Bytes> {
+        if let Some(object) = self.objects.pop_front() {
+            return Some(self.encoder.first(&object));
+        }
+        if let Some(delivery) = self.deliveries.pop_front() {
+            return Some(self.encoder.event(&delivery));
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.encoder.bookmark(revision, true));
+        }
+        None
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(event) = self.ready() {
+            return Poll::Ready(Some(event));
+        }
+        if self.over {
+            return Poll::Ready(None);
+        }
+        // Read before the queue: everything up to this revision has been put into it.
+        let revision = self.cache.revision();
+        match self.changes.poll_recv(context) {
+            Poll::Ready(Some(delivery)) => return Poll::Ready(Some(self.encoder.event(&delivery))),
+            Poll::Ready(None) => {
+                self.over = true;
+                return Poll::Ready(None);
+            }
+            Poll::Pending => {}
+        }
+        if self.end.as_mut().poll_unpin(context).is_ready() {
+            self.over = true;
+            return Poll::Ready(None);
+        }
+        if self.bookmarks && self.next_bookmark.as_mut().poll_unpin(context).is_ready() {
+            self.next_bookmark.as_mut().reset(Instant::now() + BOOKMARK_INTERVAL);
+            // Asks to be woken again.
+            context.waker().wake_by_ref();
+            return Poll::Ready(Some(self.encoder.bookmark(revision, false)));
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream for Events {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let first = match self.poll_event(context) {
+            Poll::Ready(Some(event)) => event,
+            other => return other,
+        };
+        let mut batch: Option<BytesMut> = None;
+        while batch.as_ref().map_or(first.len(), BytesMut::len) < BATCH_BYTES {
+            let Poll::Ready(Some(event)) = self.poll_event(context) else { break };
+            batch.get_or_insert_with(|| BytesMut::from(&first[..])).put_slice(&event);
+        }
+        Poll::Ready(Some(batch.map_or(first, BytesMut::freeze)))
+    }
+}

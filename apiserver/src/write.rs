@@ -1,0 +1,519 @@
+//! The one write path: whatever is created or changed, by whichever verb or subresource, goes through here.
+//!
+//! An object is defaulted, admitted, prepared, checked, checked by admission once more, and committed if nobody was
+//! faster; otherwise all of that is done again on what is there now.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crds::{
+    kind::{Definition, Gvk, ScalePaths},
+    user::User,
+};
+use serde_json::Value;
+use store::{Compare, Entry, Op, Outcome, Txn};
+
+use crate::{
+    admission::{Attributes, Chain, Operation},
+    allocate, apply,
+    cache::{Object, key_of},
+    codec::typed,
+    error::{ApiError, Result, Subject},
+    metadata,
+    options::WriteOptions,
+    subresource::scale,
+    world::World,
+};
+
+mod check;
+mod delete;
+mod versions;
+
+pub use delete::Deleted;
+
+/// Tries to find a name that is free, and tries to commit a change before it is given up.
+const NAMES_MAX: usize = 8;
+const ATTEMPTS_MAX: usize = 64;
+/// Events are kept for an hour.
+const EVENT_SECONDS: u64 = 3600;
+
+/// One write: what it is about, and who wants it.
+pub struct Writer<'a> {
+    pub world: &'a World,
+    pub admission: &'a Chain,
+    pub definition: Arc<Definition>,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: Arc<User>,
+    pub options: WriteOptions,
+    /// Under which name fields are owned: `fieldManager`, or the client's user agent.
+    pub manager: String,
+    /// What clients see in place of the object: its Scale.
+    pub scale: Option<ScalePaths>,
+    /// Whether fields that change become the manager's; an apply has seen to that itself.
+    pub tracks_fields: bool,
+    /// A uid in the object is a precondition, as it is for PUT.
+    pub uid_is_precondition: bool,
+    /// `Warning` headers of the answer.
+    pub warnings: Vec<String>,
+    pub audit_annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// What an answer shows.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    Stored(Arc<Object>),
+    /// What would have been stored, or is not stored in this form.
+    Value(Value),
+}
+
+impl Shown {
+    pub fn value(&self, definition: &Definition) -> Result<Value> {
+        match self {
+            Self::Stored(object) => object.value_as(definition),
+            Self::Value(value) => Ok(value.clone()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Written {
+    pub shown: Shown,
+    pub created: bool,
+}
+
+/// What becomes of an update of something that is not there.
+pub enum Missing<'a> {
+    NotFound,
+    /// It is created, if this allows it.
+    Create(&'a (dyn Fn() -> Result<()> + Sync)),
+}
+
+/// An object as the store has it.
+pub(crate) struct Current {
+    pub entry: Entry,
+    /// In the version of the request.
+    pub value: Arc<Value>,
+}
+
+/// Whether a transaction went through.
+enum Commit {
+    Done(store::Revision),
+    /// Somebody was faster; what is there now.
+    Conflict(Option<Entry>),
+}
+
+/// Makes the object that a client wants from the one that is there; asked again after a conflict.
+pub type Source<'a> = dyn FnMut(Option<&Value>) -> Result<Value> + Send + 'a;
+
+impl Writer<'_> {
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { group: &self.definition.gvk.group, resource: &self.definition.plural, name: self.name }
+    }
+
+    /// The kind of what clients see.
+    fn kind(&self) -> Gvk {
+        if self.scale.is_some() { scale::gvk() } else { self.definition.gvk.clone() }
+    }
+
+    /// What clients see of an object that is there.
+    fn seen(&self, there: &Current) -> Result<Arc<Value>> {
+        match &self.scale {
+            None => Ok(there.value.clone()),
+            Some(paths) => Ok(Arc::new(scale::of_tracked(&there.value, paths)?)),
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        let namespace = if self.definition.namespaced { self.namespace } else { "" };
+        key_of(&self.definition.storage_prefix, namespace, name)
+    }
+
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<Current>> {
+        let entry = self.world.store.get(key).await.map_err(ApiError::from_store)?;
+        entry.map(|entry| self.current(entry)).transpose()
+    }
+
+    fn current(&self, entry: Entry) -> Result<Current> {
+        let value = Object::new(&entry)?.value_as(&self.definition)?;
+        Ok(Current { entry, value: Arc::new(value) })
+    }
+
+    pub(crate) fn attributes(
+        &self,
+        operation: Operation,
+        object: Option<Value>,
+        old: Option<Arc<Value>>,
+    ) -> Attributes {
+        let kind = match operation {
+            Operation::Create => "CreateOptions",
+            _ => "UpdateOptions",
+        };
+        let is_namespace = self.definition.gvk.group.is_empty() && self.definition.plural == "namespaces";
+        let namespace = if is_namespace { self.name } else { self.namespace };
+        Attributes {
+            operation,
+            definition: self.definition.clone(),
+            kind: self.kind(),
+            subresource: self.subresource.to_owned(),
+            namespace: namespace.to_owned(),
+            name: self.name.to_owned(),
+            object,
+            old,
+            options: self.options.object(kind),
+            dry_run: self.options.dry_run,
+            user: self.user.clone(),
+            warnings: Vec::new(),
+            audit_annotations: Default::default(),
+            reinvoked: false,
+        }
+    }
+
+    /// Lets plugins change the object; defaults are set again where they did.
+    pub(crate) async fn admit(&mut self, mut attributes: Attributes) -> Result<Value> {
+        let before = self.admission.may_change(&attributes).then(|| attributes.object.clone());
+        let admitted = self.admission.admit(&mut attributes, self.world).await;
+        self.warnings.append(&mut attributes.warnings);
+        self.audit_annotations.append(&mut attributes.audit_annotations);
+        admitted?;
+        let changed = before.is_some_and(|before| attributes.object != before);
+        let mut object = attributes.object.unwrap_or_default();
+        if changed {
+            self.set_defaults(&mut object)?;
+        }
+        Ok(object)
+    }
+
+    /// Lets plugins see to an object that is not the kind's own: a Binding, an Eviction.
+    pub(crate) async fn admit_other(&mut self, mut attributes: Attributes) -> Result<Value> {
+        let mut admitted = self.admission.admit(&mut attributes, self.world).await;
+        if admitted.is_ok() {
+            admitted = self.admission.validate(&mut attributes, self.world).await;
+        }
+        self.warnings.append(&mut attributes.warnings);
+        self.audit_annotations.append(&mut attributes.audit_annotations);
+        admitted?;
+        Ok(attributes.object.unwrap_or_default())
+    }
+
+    /// Lets plugins refuse the object as it will be stored, which is given back.
+    pub(crate) async fn validate(&mut self, mut attributes: Attributes) -> Result<Value> {
+        let validated = self.admission.validate(&mut attributes, self.world).await;
+        self.warnings.append(&mut attributes.warnings);
+        self.audit_annotations.append(&mut attributes.audit_annotations);
+        validated?;
+        Ok(attributes.object.unwrap_or_default())
+    }
+
+    fn set_defaults(&self, object: &mut Value) -> Result<()> {
+        // An empty list of managed fields says something, which the canonical form does not.
+        let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
+        let empties = typed::empties(object);
+        self.definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        typed::canonical(&self.definition.gvk, object);
+        typed::restore(object, &empties);
+        if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
+            metadata.insert("managedFields".into(), managed);
+        }
+        Ok(())
+    }
+
+    /// Who owns what an apply or another write sets.
+    pub fn with_manager<T>(&self, force: bool, with: impl FnOnce(&apply::Manager) -> T) -> T {
+        let (definition, kind) = (&self.definition, self.kind());
+        let (group, has_status) = (&definition.gvk.group, definition.has_subresource("status"));
+        let reset = apply::Reset::of(group, &definition.plural, self.subresource, has_status);
+        let siblings = versions::Siblings::of(self.world.registry.table(), definition);
+        with(&apply::Manager {
+            name: &self.manager,
+            api_version: &kind.api_version(),
+            kind: &kind.kind,
+            subresource: self.subresource,
+            force,
+            now: self.world.now(),
+            reset: &reset,
+            versions: siblings.as_ref().filter(|_| self.scale.is_none()).map(|s| s as &dyn apply::Versions),
+        })
+    }
+
+    pub(crate) fn track(&self, object: &mut Value, old: Option<&Value>) {
+        if !self.tracks_fields {
+            return;
+        }
+        let Some((schema, ty)) = typed::type_of(&self.kind()) else { return };
+        self.with_manager(false, |manager| apply::track(schema, ty, old, object, manager));
+    }
+
+    /// Creates an object. It has been decoded, and its namespace is that of the path.
+    pub async fn create(&mut self, mut object: Value) -> Result<Written> {
+        self.set_defaults(&mut object)?;
+        self.track(&mut object, None);
+        let attributes = self.attributes(Operation::Create, Some(object), None);
+        let object = self.admit(attributes).await?;
+        self.insert(object).await
+    }
+
+    /// A question that is answered rather than stored: defaulted, tracked and admitted as objects are.
+    pub async fn consider(&mut self, mut object: Value) -> Result<Value> {
+        self.set_defaults(&mut object)?;
+        self.track(&mut object, None);
+        let attributes = self.attributes(Operation::Create, Some(object), None);
+        let object = self.admit(attributes).await?;
+        let attributes = self.attributes(Operation::Create, Some(object), None);
+        self.validate(attributes).await
+    }
+
+    /// Names, prepares, checks and stores an object that has been admitted.
+    async fn insert(&mut self, mut object: Value) -> Result<Written> {
+        let generated = metadata::text(&object, "name").is_empty();
+        for attempt in 1.. {
+            // Only a generated name is tried more than once.
+            let mut object = if generated { object.clone() } else { std::mem::take(&mut object) };
+            let warned = self.warnings.len();
+            metadata::fill(&mut object, self.world.now());
+            self.allocate(&mut object, None).await?;
+            self.before_create(&mut object)?;
+            let name = metadata::text(&object, "name").to_owned();
+            let mut attributes = self.attributes(Operation::Create, Some(object), None);
+            attributes.name.clone_from(&name);
+            let object = self.validate(attributes).await?;
+            if !metadata::text(&object, "resourceVersion").is_empty() {
+                let why = "resourceVersion should not be set on objects to be created";
+                return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", why));
+            }
+            match self.store_new(&name, object).await? {
+                Ok(written) => return Ok(written),
+                Err(Some(_)) if generated && attempt < NAMES_MAX => self.warnings.truncate(warned),
+                // Somebody else got what was allocated.
+                Err(None) if attempt < ATTEMPTS_MAX => self.warnings.truncate(warned),
+                Err(there) => return Err(self.taken(&name, there, generated)),
+            }
+        }
+        Err(ApiError::internal("no name was tried"))
+    }
+
+    /// The object, or the one that has its name; none if something that it was to get is gone.
+    async fn store_new(&mut self, name: &str, object: Value) -> Result<std::result::Result<Written, Option<Entry>>> {
+        let key = self.key(name);
+        if self.options.dry_run {
+            let there = self.world.store.get(&key).await.map_err(ApiError::from_store)?;
+            return Ok(match there {
+                Some(there) => Err(Some(there)),
+                None => Ok(Written { shown: Shown::Value(object), created: true }),
+            });
+        }
+        let change = self.allocation(None, Some(&object))?;
+        let bytes = self.encode(object)?;
+        match self.put(&key, 0, bytes.clone(), change).await? {
+            Commit::Done(revision) => {
+                let entry = Entry { key, value: bytes, created: revision, modified: revision };
+                Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: true }))
+            }
+            Commit::Conflict(there) => Ok(Err(there)),
+        }
+    }
+
+    fn taken(&self, name: &str, there: Option<Entry>, generated: bool) -> ApiError {
+        let on = Subject { name, ..self.subject() };
+        if generated {
+            return ApiError::name_not_generated(on);
+        }
+        let deleting = there.is_some_and(|entry| Object::new(&entry).is_ok_and(|object| object.deleting));
+        let error = ApiError::already_exists(on);
+        if deleting { error.prefixed("object is being deleted: ") } else { error }
+    }
+
+    /// Changes an object to what `source` makes of it. A resourceVersion in that must be the stored one's.
+    pub async fn update(&mut self, source: &mut Source<'_>, missing: &Missing<'_>) -> Result<Written> {
+        let key = self.key(self.name);
+        let mut current = self.read(&key).await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let warned = self.warnings.len();
+            let Some(there) = current else {
+                let Missing::Create(allowed) = missing else { return Err(ApiError::not_found(self.subject())) };
+                return self.create_missing(source, allowed).await;
+            };
+            match self.change(source, &there).await? {
+                Ok(written) => return Ok(written),
+                Err(now) => current = now.map(|entry| self.current(entry)).transpose()?,
+            }
+            self.warnings.truncate(warned);
+        }
+        Err(ApiError::modified(self.subject()))
+    }
+
+    async fn create_missing(
+        &mut self,
+        source: &mut Source<'_>,
+        allowed: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<Written> {
+        let mut object = source(None)?;
+        let uid = metadata::text(&object, "uid");
+        if !uid.is_empty() {
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(ApiError::conflict(self.subject(), why));
+        }
+        self.set_defaults(&mut object)?;
+        if let Some(metadata) = metadata::fields(&mut object) {
+            metadata.remove("resourceVersion");
+        }
+        self.track(&mut object, None);
+        let attributes = self.attributes(Operation::Create, Some(object), None);
+        let object = self.admit(attributes).await?;
+        allowed()?;
+        self.insert(object).await
+    }
+
+    /// One attempt; the error is what somebody else has put there meanwhile.
+    async fn change(
+        &mut self,
+        source: &mut Source<'_>,
+        there: &Current,
+    ) -> Result<std::result::Result<Written, Option<Entry>>> {
+        let old = self.seen(there)?;
+        let mut seen = source(Some(&old))?;
+        if self.uid_is_precondition {
+            self.same_uid(&seen, there)?;
+        }
+        if self.scale.is_none() {
+            self.set_defaults(&mut seen)?;
+        }
+        self.track(&mut seen, Some(&old));
+        let attributes = self.attributes(Operation::Update, Some(seen), Some(old.clone()));
+        let seen = self.admit(attributes).await?;
+        let mut object = match &self.scale {
+            None => seen,
+            Some(paths) => {
+                let object = scale::put(&there.value, &self.definition, paths, &seen)?;
+                let attributes = self.attributes(Operation::Update, Some(seen), Some(old));
+                self.validate(attributes).await?;
+                object
+            }
+        };
+        self.check_version(&mut object, there)?;
+        self.allocate(&mut object, Some(&there.value)).await?;
+        self.before_update(&mut object, &there.value)?;
+        if self.scale.is_none() {
+            let attributes = self.attributes(Operation::Update, Some(object), Some(there.value.clone()));
+            object = self.validate(attributes).await?;
+        }
+        apply::keep_times(&there.value, &mut object);
+        if self.ends(&object, &there.value) {
+            return self.remove(there, object).await;
+        }
+        if self.options.dry_run {
+            return Ok(Ok(Written { shown: Shown::Value(object), created: false }));
+        }
+        let change = self.allocation(Some(&there.value), Some(&object))?;
+        let bytes = self.encode(object)?;
+        let mut entry = there.entry.clone();
+        if bytes != entry.value {
+            match self.put(&entry.key, entry.modified, bytes.clone(), change).await? {
+                Commit::Done(revision) => entry.modified = revision,
+                Commit::Conflict(now) => return Ok(Err(now)),
+            }
+            entry.value = bytes;
+        }
+        Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: false }))
+    }
+
+    /// Changes an object by nothing but `change`: no admission, no rules. For what subresources do beside their own
+    /// checks. None: it is not there.
+    pub async fn modify(
+        &self,
+        change: &mut (dyn FnMut(&Value) -> Result<Value> + Send),
+    ) -> Result<Option<Arc<Object>>> {
+        let key = self.key(self.name);
+        let mut current = self.read(&key).await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(there) = current else { return Ok(None) };
+            let object = change(&there.value)?;
+            let mut entry = there.entry;
+            if !self.options.dry_run {
+                let bytes = self.encode(object)?;
+                match self.put(&entry.key, entry.modified, bytes.clone(), Default::default()).await? {
+                    Commit::Done(revision) => entry.modified = revision,
+                    Commit::Conflict(now) => {
+                        current = now.map(|entry| self.current(entry)).transpose()?;
+                        continue;
+                    }
+                }
+                entry.value = bytes;
+            }
+            return Ok(Some(Arc::new(Object::new(&entry)?)));
+        }
+        Err(ApiError::modified(self.subject()))
+    }
+
+    /// Whether this update takes away the last thing that kept a deleted object.
+    fn ends(&self, object: &Value, old: &Value) -> bool {
+        let grace = old.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+        !metadata::text(old, "deletionTimestamp").is_empty()
+            && grace == 0
+            && !metadata::has_finalizers(object)
+            && !self.definition.rules.is_held(object)
+    }
+
+    async fn remove(&self, there: &Current, object: Value) -> Result<std::result::Result<Written, Option<Entry>>> {
+        if !self.options.dry_run {
+            let op = Op::Delete { key: there.entry.key.clone() };
+            let change = self.allocation(Some(&there.value), None)?;
+            if let Commit::Conflict(Some(now)) = self.commit(&there.entry.key, there.entry.modified, op, change).await?
+            {
+                return Ok(Err(Some(now)));
+            }
+        }
+        Ok(Ok(Written { shown: Shown::Value(object), created: false }))
+    }
+
+    /// The bytes that are stored: in the stored version, without the resourceVersion, which is the revision.
+    pub(crate) fn encode(&self, mut object: Value) -> Result<Bytes> {
+        let stored = self.world.registry.table().stored(&self.definition);
+        if let Some(conversion) = &self.definition.conversion {
+            object = (conversion.to_stored)(object);
+        }
+        object["apiVersion"] = stored.gvk.api_version().into();
+        object["kind"] = stored.gvk.kind.clone().into();
+        if let Some(metadata) = metadata::fields(&mut object) {
+            metadata.remove("resourceVersion");
+        }
+        Ok(typed::to_json(&stored.gvk, &object))
+    }
+
+    /// Fills in what comes from shared ranges, where the kind has such.
+    async fn allocate(&self, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        match allocate::of(&self.definition).filter(|_| self.subresource.is_empty()) {
+            Some(allocator) => allocator.allocate(object, old, self.options.dry_run, self.world).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is taken from shared ranges, and given back, when the object becomes another.
+    fn allocation(&self, old: Option<&Value>, new: Option<&Value>) -> Result<allocate::Change> {
+        let allocator = allocate::of(&self.definition);
+        allocator.map_or(Ok(Default::default()), |a| allocate::Change::between(a, old, new, self.world))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        modified: store::Revision,
+        value: Bytes,
+        change: allocate::Change,
+    ) -> Result<Commit> {
+        let ttl = (self.definition.plural == "events").then(|| Duration::from_secs(EVENT_SECONDS));
+        self.commit(key, modified, Op::Put { key: key.to_owned(), value, ttl }, change).await
+    }
+
+    async fn commit(&self, key: &str, modified: store::Revision, op: Op, change: allocate::Change) -> Result<Commit> {
+        let mut txn = Txn { compare: vec![Compare { key: key.to_owned(), modified }], ops: vec![op] };
+        change.join(&mut txn);
+        Ok(match self.world.store.txn(txn).await.map_err(ApiError::from_store)? {
+            Outcome::Committed(revision) => Commit::Done(revision),
+            Outcome::Conflict(entries) => Commit::Conflict(entries.into_iter().next().flatten()),
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! What a write must hold to, whatever the kind: metadata, versions, and then the kind's own rules.
+
+use crds::{
+    field::Errors,
+    kind::Request,
+    meta::{self, Rule},
+};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{Current, Writer};
+use crate::{
+    codec::typed,
+    error::{ApiError, Result},
+    metadata,
+    options::revision_or_500,
+    registry,
+};
+
+impl Writer<'_> {
+    fn request(&self) -> Request<'_> {
+        // A Scale is written by the rules of the object itself.
+        let subresource = if self.scale.is_some() { "" } else { self.subresource };
+        Request { user: &self.user, now: self.world.now(), subresource }
+    }
+
+    /// The namespace that the object must be in; a Namespace is not in itself.
+    fn expected_namespace(&self) -> &str {
+        if self.definition.namespaced { self.namespace } else { "" }
+    }
+
+    fn refuse(&self, object: &Value, errors: &Errors) -> Result<()> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let gvk = &self.definition.gvk;
+        Err(ApiError::invalid(&gvk.group, &gvk.kind, metadata::text(object, "name"), errors))
+    }
+
+    pub(super) fn before_create(&mut self, object: &mut Value) -> Result<()> {
+        metadata::match_namespace(object, self.expected_namespace())?;
+        let definition = self.definition.clone();
+        let mut errors = Errors::new();
+        let rule = Rule {
+            namespaced: definition.namespaced,
+            built_in: !registry::is_custom(&definition),
+            validate_name: &|name| definition.rules.validate_name(name),
+        };
+        meta::create(&metadata::read(object)?, &rule, &mut errors);
+        let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
+        typed::canonical(&definition.gvk, object);
+        metadata::generation(&definition, object, None);
+        self.refuse(object, &errors)?;
+        meta::segments(&metadata::read(object)?, definition.namespaced, &mut errors);
+        self.refuse(object, &errors)?;
+        self.warnings.extend(warnings);
+        Ok(())
+    }
+
+    pub(super) fn before_update(&mut self, object: &mut Value, old: &Value) -> Result<()> {
+        metadata::match_namespace(object, self.expected_namespace())?;
+        metadata::forget_self_link(object);
+        let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read(old)?);
+        meta::keep(&mut new_meta, &old_meta);
+        metadata::write(object, &new_meta)?;
+        let definition = self.definition.clone();
+        // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
+        let mut of_kind = Errors::new();
+        let warnings = definition.rules.update(object, old, &self.request(), &mut of_kind).map_err(undecodable)?;
+        typed::canonical(&definition.gvk, object);
+        metadata::generation(&definition, object, Some(old));
+        let new_meta = metadata::read(object)?;
+        let mut errors = Errors::new();
+        meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
+        meta::update_again(&new_meta, &old_meta, !registry::is_custom(&definition), &mut errors);
+        errors.append(&mut of_kind);
+        self.refuse(object, &errors)?;
+        self.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// A uid in the object is a precondition.
+    pub(super) fn same_uid(&self, object: &Value, there: &Current) -> Result<()> {
+        let (given, stored) = (metadata::text(object, "uid"), metadata::text(&there.value, "uid"));
+        if given.is_empty() || given == stored {
+            return Ok(());
+        }
+        Err(self.precondition(&there.entry.key, &format!("UID in precondition: {given}, UID in object meta: {stored}")))
+    }
+
+    /// A precondition that does not hold, in the words of upstream's storage.
+    pub(crate) fn precondition(&self, key: &str, what: &str) -> ApiError {
+        ApiError::conflict(
+            self.subject(),
+            format!(
+                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, \
+                 AdditionalErrorMsg: Precondition failed: {what}"
+            ),
+        )
+    }
+
+    /// A resourceVersion in the object must be the stored one's; some kinds insist on one.
+    pub(super) fn check_version(&self, object: &mut Value, there: &Current) -> Result<()> {
+        let given = revision_or_500(metadata::text(object, "resourceVersion"))?.filter(|revision| *revision != 0);
+        match given {
+            Some(revision) if revision != there.entry.modified => Err(ApiError::modified(self.subject())),
+            Some(_) => Ok(()),
+            None if !self.definition.unconditional_update => {
+                let (group, name) = (&self.definition.gvk.group, self.name);
+                Err(ApiError::invalid(group, &self.definition.plural, name, &metadata::version_required()))
+            }
+            None => {
+                if let Some(metadata) = metadata::fields(object) {
+                    metadata.insert("resourceVersion".into(), there.entry.modified.to_string().into());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Objects are checked against the schema before; what still cannot be decoded is told as it is.
+fn undecodable(error: serde_json::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "BadRequest", error.to_string())
+}

@@ -1,0 +1,60 @@
+//! The other versions of a kind, for the owners of fields that were written in them.
+
+use std::sync::Arc;
+
+use crds::kind::Definition;
+use serde_json::Value;
+
+use crate::{
+    apply::{Versioned, Versions},
+    codec::{answer::named, typed},
+    registry::Table,
+};
+
+/// A kind among those that are stored in its place.
+pub struct Siblings {
+    table: Arc<Table>,
+    definition: Arc<Definition>,
+}
+
+impl Siblings {
+    /// None for kinds of a single version.
+    pub fn of(table: Arc<Table>, definition: &Arc<Definition>) -> Option<Self> {
+        let stored_with = |d: &&Arc<Definition>| d.storage_prefix == definition.storage_prefix;
+        let several = table.all().iter().filter(stored_with).nth(1).is_some();
+        several.then(|| Self { table, definition: definition.clone() })
+    }
+
+    fn find(&self, api_version: &str) -> Option<&Arc<Definition>> {
+        let prefix = &self.definition.storage_prefix;
+        self.table.all().iter().find(|d| d.storage_prefix == *prefix && d.gvk.api_version() == api_version)
+    }
+}
+
+fn converted(object: Value, from: &Definition, to: &Definition) -> Value {
+    let stored = match &from.conversion {
+        Some(conversion) => (conversion.to_stored)(object),
+        None => object,
+    };
+    let object = match &to.conversion {
+        Some(conversion) => (conversion.from_stored)(stored),
+        None => stored,
+    };
+    named(object, to)
+}
+
+impl Versions for Siblings {
+    fn convert(&self, object: &Value, api_version: &str) -> Option<Versioned<'_>> {
+        let other = self.find(api_version)?;
+        let (schema, ty) = typed::type_of(&other.gvk)?;
+        let mut object = converted(object.clone(), &self.definition, other);
+        typed::canonical(&other.gvk, &mut object);
+        Some(Versioned { object, schema, ty })
+    }
+
+    fn revert(&self, object: Value, api_version: &str) -> Option<Value> {
+        let mut object = converted(object, self.find(api_version)?, &self.definition);
+        typed::canonical(&self.definition.gvk, &mut object);
+        Some(object)
+    }
+}
