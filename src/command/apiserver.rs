@@ -1,0 +1,62 @@
+//! `keelson apiserver`: the API server alone, from nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use apiserver::{
+    pipeline::Apiserver as Server,
+    start::{Config, StoreKind},
+};
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use super::{Place, Result, asked_to_end};
+
+#[derive(Args)]
+pub struct Apiserver {
+    #[command(flatten)]
+    place: Place,
+    /// The address to listen on.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    bind_address: IpAddr,
+    /// The port to listen on; 0 lets the system choose.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// Where Services get their addresses from.
+    #[arg(long, default_value = "10.0.0.0/16")]
+    service_cluster_ip_range: IpNet,
+    /// Where objects are kept.
+    #[arg(long, value_enum, default_value_t)]
+    store: Store,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum Store {
+    /// In memory: gone with the process.
+    Memory,
+    /// In the data directory.
+    #[default]
+    Embedded,
+}
+
+impl From<Store> for StoreKind {
+    fn from(store: Store) -> Self {
+        match store {
+            Store::Memory => Self::Memory,
+            Store::Embedded => Self::Embedded,
+        }
+    }
+}
+
+impl Apiserver {
+    pub async fn run(self) -> Result {
+        let data = self.place.open()?;
+        let mut config = Config::new(data.path());
+        (config.bind, config.secure_port, config.store) = (self.bind_address, self.secure_port, self.store.into());
+        config.service_range = self.service_cluster_ip_range;
+        let running = Server::start(config).await?;
+        tracing::info!(address = %running.address, kubeconfig = %running.admin_kubeconfig.display(), "serving");
+        asked_to_end().await?;
+        running.stop().await;
+        Ok(())
+    }
+}

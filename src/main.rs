@@ -1,0 +1,48 @@
+//! The `keelson` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use keelson::command::Command;
+use tracing_subscriber::EnvFilter;
+
+/// Kubernetes v1.36 in one binary.
+#[derive(Parser)]
+#[command(name = "keelson", version, arg_required_else_help = true)]
+struct Arguments {
+    /// What is logged: a level, or levels by module (`info,apiserver=debug`).
+    #[arg(long, global = true, default_value = "info,kube_client=off", env = "KEELSON_LOG")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(arguments.command.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+/// The error with its causes, in one line.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // A cause that its error has told already is not told again.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    eprintln!("keelson: {message}");
+    ExitCode::FAILURE
+}
