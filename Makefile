@@ -1,0 +1,38 @@
+# `make up` starts a cluster on this machine, `make test` runs every test. `make help` lists the rest.
+
+CARGO ?= cargo
+DATA_DIR ?= /var/lib/keelson
+KEELSON = target/release/keelson
+KUBECTL = .keelson/kubectl/bin/kubectl
+
+.PHONY: help up down reset test check unit machine conformance bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+up: ## install what is missing, build, start a cluster, wait until a pod can run
+	@e2e/setup/install run
+	$(CARGO) build --release --locked --bin keelson
+	$(KEELSON) up --data-dir $(DATA_DIR) --kubectl $(KUBECTL)
+
+down: ## stop the cluster; its data stays, and so do running containers until the next start
+	$(KEELSON) down --data-dir $(DATA_DIR)
+
+reset: ## stop the cluster and delete everything it kept
+	$(KEELSON) reset --data-dir $(DATA_DIR)
+
+test: check unit machine ## every test: style, units, the whole apiserver in process, a real cluster
+
+check:
+	@e2e/setup/install test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+
+unit:
+	@e2e/setup/install test
+	$(CARGO) test --workspace --locked
+
+machine:
+	@e2e/setup/install test
+	$(CARGO) build --locked --bin keelson
+	e2e/machine/run target/debug/keelson $(KUBECTL)

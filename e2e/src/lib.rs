@@ -1,0 +1,3 @@
+//! Proves it: end-to-end tests, simulation, benchmarks, stock clients.
+
+pub mod replay;

@@ -1,0 +1,105 @@
+//! Every recorded request is answered as a stock apiserver answered it, but for those that `replay/failing.txt` lists.
+//!
+//! With `KEELSON_REPLAY_UPDATE=1` the list is written anew instead. `KEELSON_REPLAY=protocol-watch` runs one file.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use apiserver::{
+    pipeline::Apiserver,
+    start::{Config, StoreKind},
+};
+use e2e::replay::{self, Server};
+use hyper_util::rt::TokioExecutor;
+use kube::{
+    Client,
+    client::ConfigExt,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tower::ServiceBuilder;
+
+/// Files about what is not built yet: most of their cases would only wait for it.
+const NOT_YET: [&str; 4] = ["extend-crd", "extend-map", "extend-vap", "extend-webhooks"];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("replay")
+}
+
+async fn server(data: &Path) -> (apiserver::start::Running, Server) {
+    let mut config = Config::new(data);
+    (config.secure_port, config.store) = (0, StoreKind::Memory);
+    config.bind = [127, 0, 0, 1].into();
+    // The range of the recorded server.
+    config.service_range = "10.0.0.0/16".parse().unwrap();
+    let running = Apiserver::start(config).await.unwrap();
+    let mut kubeconfig = Kubeconfig::read_from(&running.admin_kubeconfig).unwrap();
+    let client = async |kubeconfig: Kubeconfig| {
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        // Not kube's own stack: it repeats requests that are answered 429.
+        let connector = config.rustls_https_connector().unwrap();
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        Client::new(ServiceBuilder::new().layer(config.base_uri_layer()).service(http), "default")
+    };
+    let admin = client(kubeconfig.clone()).await;
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = None;
+    }
+    let anonymous = client(kubeconfig).await;
+    (running, Server { admin, anonymous })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_of_stock() {
+    let data = tempfile::tempdir().unwrap();
+    let (running, server) = server(data.path()).await;
+    let only = std::env::var("KEELSON_REPLAY").ok();
+    let mut stems: Vec<String> =
+        fs::read_dir(folder().join("cases")).unwrap().map(|f| stem(&f.unwrap().path())).collect();
+    stems.sort();
+    stems.retain(|stem| !NOT_YET.iter().any(|prefix| stem.starts_with(prefix)));
+    stems.retain(|stem| only.as_ref().is_none_or(|only| stem.starts_with(only)));
+
+    let (mut failing, mut passed, mut told) = (BTreeSet::new(), 0, String::new());
+    for stem in &stems {
+        let cases = replay::parse(&fs::read_to_string(folder().join("cases").join(format!("{stem}.http"))).unwrap());
+        let expected = fs::read(folder().join("expected").join(format!("{stem}.json"))).unwrap();
+        let expected: Vec<serde_json::Value> = serde_json::from_slice(&expected).unwrap();
+        for outcome in replay::run(&server, stem, &cases, &expected).await.unwrap() {
+            if outcome.differences.is_empty() {
+                passed += 1;
+                continue;
+            }
+            let name = format!("{stem}: {}", outcome.name);
+            told += &format!(
+                "{name}\n    {}\n",
+                outcome.differences.iter().take(6).cloned().collect::<Vec<_>>().join("\n    ")
+            );
+            failing.insert(name);
+        }
+    }
+    running.stop().await;
+    println!("{passed} answers as expected, {} not", failing.len());
+
+    let list = folder().join("failing.txt");
+    if std::env::var_os("KEELSON_REPLAY_UPDATE").is_some() {
+        let text: String = failing.iter().map(|name| format!("{name}\n")).collect();
+        return fs::write(list, text).unwrap();
+    }
+    let known: BTreeSet<String> = fs::read_to_string(list).unwrap().lines().map(str::to_owned).collect();
+    let lost: Vec<_> = failing.difference(&known).collect();
+    assert!(lost.is_empty(), "{} answers are no longer as expected:\n{told}", lost.len());
+    let run = |name: &&String| stems.iter().any(|stem| name.starts_with(&format!("{stem}: ")));
+    let won: Vec<_> = known.difference(&failing).filter(run).collect();
+    if !won.is_empty() {
+        println!("as expected now, to be taken off {}: {won:#?}", folder().join("failing.txt").display());
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
