@@ -167,7 +167,7 @@ impl Connector {
         // As upstream: it is the service that is told to be missing when its Endpoints are.
         let endpoints = find_as::<Endpoints>(world, "services", namespace, asked.name).await?;
         let ready = place::ready(&endpoints, &port, asked.name)?;
-        for turn in place::turns(ready.len(), rand::random()) {
+        for turn in place::turns(ready.len(), world.random.below(ready.len() as u128) as usize) {
             let (address, port) = &ready[turn];
             let Some(target) = place::target(address, namespace) else { continue };
             let pod = world.get_live::<Pod>(namespace, target).await?;

@@ -22,6 +22,7 @@ pub mod patch;
 pub mod path;
 pub mod pipeline;
 pub mod pki;
+pub mod random;
 pub mod registry;
 pub mod request;
 pub mod route;

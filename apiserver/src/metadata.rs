@@ -7,12 +7,12 @@ use crds::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use rand::RngExt;
 use serde_json::{Map, Value};
 
 use crate::{
     error::{ApiError, Result},
     options::{DeleteOptions, Propagation},
+    random::Random,
 };
 
 /// Longer prefixes are cut, so that the five random characters fit into a DNS label.
@@ -71,13 +71,13 @@ pub fn forget_self_link(object: &mut Value) {
 }
 
 /// Gives a new object its uid and time, and a name if only a prefix was given.
-pub fn fill(object: &mut Value, now: Timestamp) {
+pub fn fill(object: &mut Value, now: Timestamp, random: &Random) {
     let name = match (text(object, "name"), text(object, "generateName")) {
-        ("", prefix) if !prefix.is_empty() => Some(generate_name(prefix)),
+        ("", prefix) if !prefix.is_empty() => Some(generate_name(prefix, random)),
         _ => None,
     };
     let Some(metadata) = fields(object) else { return };
-    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("uid".into(), random.uid().into());
     metadata.insert("creationTimestamp".into(), seconds(now).into());
     if let Some(name) = name {
         metadata.insert("name".into(), name.into());
@@ -90,15 +90,14 @@ pub fn seconds(time: Timestamp) -> String {
     whole.to_string()
 }
 
-pub fn generate_name(prefix: &str) -> String {
+pub fn generate_name(prefix: &str, random: &Random) -> String {
     let mut end = prefix.len().min(PREFIX_LENGTH_MAX);
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
-    let mut random = rand::rng();
     let mut name = prefix[..end].to_owned();
     for _ in 0..SUFFIX_LENGTH {
-        name.push(char::from(SUFFIX_ALPHABET[random.random_range(0..SUFFIX_ALPHABET.len())]));
+        name.push(char::from(random.one_of(SUFFIX_ALPHABET)));
     }
     name
 }
@@ -267,9 +266,10 @@ mod tests {
 
     #[test]
     fn names() {
-        let name = generate_name("a-");
+        let random = Random::seeded(1);
+        let name = generate_name("a-", &random);
         assert!(name.starts_with("a-") && name.len() == 7, "{name}");
-        assert_eq!(generate_name(&"x".repeat(80)).len(), 63);
+        assert_eq!(generate_name(&"x".repeat(80), &random).len(), 63);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{
     path::Discovery,
     pipeline::Apiserver,
     pki::{Names, Pki, PkiError, Subject},
+    random::Random,
     registry::Registry,
     server,
     world::World,
@@ -155,13 +156,14 @@ impl Apiserver {
         authenticator: Authenticator,
         connector: Option<Connector>,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        random: Random,
     ) -> Result<Arc<Self>, StartError> {
         let registry = Arc::new(Registry::default());
         let authorizer = Arc::new(Authorizer::new(bootstrap::node_rules()?));
         let observer = access::observer(authorizer.clone(), &registry);
         let cache = Cache::start(store.clone(), vec![observer]).await.map_err(StartError::Cache)?;
         Ok(Arc::new(Self {
-            world: Arc::new(World { registry, cache, store, clock }),
+            world: Arc::new(World { registry, cache, store, clock, random }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
             access: Access::new(authenticator, authorizer),
             health: Health::default(),
@@ -183,8 +185,8 @@ impl Apiserver {
         let issuer = issuer::Issuer::new(&audiences, &audiences, &pki.token_key, &[])?;
         // As upstream, unless it is told who signs kubelets' certificates: they are not verified.
         let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
-        let apiserver =
-            Self::open(store, Authenticator::new(issuer), Some(connector), Arc::new(Timestamp::now)).await?;
+        let (clock, random) = (Arc::new(Timestamp::now), Random::default());
+        let apiserver = Self::open(store, Authenticator::new(issuer), Some(connector), clock, random).await?;
         let trust = Arc::new(certificate::Trust::new(&pki.authority.certificate)?);
         let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
         let tls = server::tls(certificate, key, &trust)?;

@@ -9,6 +9,7 @@ use store::Store;
 use crate::{
     cache::{Cache, Object},
     error::{ApiError, Result},
+    random::Random,
     registry::Registry,
 };
 
@@ -19,6 +20,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     /// The only clock; tests set it.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The only source of chance in what is stored; a simulation seeds it.
+    pub random: Random,
 }
 
 impl World {

@@ -272,7 +272,7 @@ impl Writer<'_> {
             // Only a generated name is tried more than once.
             let mut object = if generated { object.clone() } else { std::mem::take(&mut object) };
             let warned = self.warnings.len();
-            metadata::fill(&mut object, self.world.now());
+            metadata::fill(&mut object, self.world.now(), &self.world.random);
             self.allocate(&mut object, None).await?;
             self.before_create(&mut object)?;
             let name = metadata::text(&object, "name").to_owned();

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, PodSpec,
 use serde_json::{Value, json};
 
 use super::{Attributes, Operation, Plugin, edit};
-use crate::{error::Result, metadata, world::World};
+use crate::{error::Result, metadata, random::Random, world::World};
 
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -47,7 +47,7 @@ impl Plugin for ServiceAccount {
                 };
                 let account = account(attributes, world, &name).await?;
                 if let Some(pod) = &mut attributes.object {
-                    set_account(pod, &name, &account);
+                    set_account(pod, &name, &account, &world.random);
                 }
             }
             self.validate(attributes, world).await
@@ -108,12 +108,12 @@ async fn account(attributes: &Attributes, world: &World, name: &str) -> Result<A
     Err(attributes.forbidden(format!("error looking up service account {namespace}/{name}: {missing}")))
 }
 
-fn set_account(pod: &mut Value, name: &str, account: &Account) {
+fn set_account(pod: &mut Value, name: &str, account: &Account, random: &Random) {
     edit::set(pod, &["spec", "serviceAccountName"], name);
     edit::set(pod, &["spec", "serviceAccount"], name);
     let own = pod.pointer("/spec/automountServiceAccountToken").and_then(Value::as_bool);
     if own.or(account.automount_service_account_token).unwrap_or(true) {
-        mount_token(pod);
+        mount_token(pod, random);
     }
     let pull = account.image_pull_secrets.as_deref().unwrap_or_default();
     if edit::items(pod, "/spec/imagePullSecrets").is_empty() && !pull.is_empty() {
@@ -122,10 +122,10 @@ fn set_account(pod: &mut Value, name: &str, account: &Account) {
 }
 
 /// Mounts the token into every container that has nothing mounted in its place.
-fn mount_token(pod: &mut Value) {
+fn mount_token(pod: &mut Value, random: &Random) {
     let volumes = edit::items(pod, "/spec/volumes").iter().map(|volume| edit::text(volume, "/name"));
     let there = volumes.into_iter().find(|name| name.starts_with(TOKEN_VOLUME)).map(str::to_owned);
-    let name = there.clone().unwrap_or_else(|| metadata::generate_name(TOKEN_VOLUME));
+    let name = there.clone().unwrap_or_else(|| metadata::generate_name(TOKEN_VOLUME, random));
     let mut mounted = false;
     for (container, _) in edit::containers(pod) {
         let taken = edit::items(container, "/volumeMounts").iter().any(|m| edit::text(m, "/mountPath") == TOKEN_PATH);
@@ -243,7 +243,7 @@ mod tests {
             edit::decode(&json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "reg"}]})).unwrap();
         let mut pod = json!({"spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "c",
             "volumeMounts": [{"name": "e", "mountPath": TOKEN_PATH}]}, {"name": "d"}]}});
-        set_account(&mut pod, "a", &account);
+        set_account(&mut pod, "a", &account, &Random::seeded(1));
         let volume = pod["spec"]["volumes"][0]["name"].as_str().unwrap().to_owned();
         assert!(volume.starts_with(TOKEN_VOLUME) && volume.len() == TOKEN_VOLUME.len() + 5);
         let mount = json!([{"name": volume, "readOnly": true, "mountPath": TOKEN_PATH}]);
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(pod["spec"]["serviceAccount"], "a");
 
         let mut quiet = json!({"spec": {"automountServiceAccountToken": false, "imagePullSecrets": [{"name": "own"}], "containers": [{"name": "c"}]}});
-        set_account(&mut quiet, "a", &account);
+        set_account(&mut quiet, "a", &account, &Random::seeded(1));
         assert_eq!(quiet["spec"].get("volumes"), None);
         assert_eq!(quiet["spec"]["imagePullSecrets"], json!([{"name": "own"}]));
     }

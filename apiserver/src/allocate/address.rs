@@ -18,7 +18,7 @@ use super::{
     family::{self, Families},
     range::Block,
 };
-use crate::{apply, cache, codec::typed, metadata};
+use crate::{apply, cache, codec::typed, metadata, world::World};
 
 /// The one that is there from the start, and says which families there are.
 const DEFAULT: &str = "kubernetes";
@@ -92,7 +92,8 @@ pub fn key(address: IpAddr) -> String {
 }
 
 /// The IPAddress of a Service, as it is stored.
-pub fn object(address: IpAddr, namespace: &str, name: &str, now: Timestamp) -> Bytes {
+pub fn object(address: IpAddr, namespace: &str, name: &str, world: &World) -> Bytes {
+    let now = world.now();
     let gvk = Gvk { group: "networking.k8s.io".into(), version: "v1".into(), kind: "IPAddress".into() };
     let mut object = json!({
         "apiVersion": gvk.api_version(), "kind": gvk.kind,
@@ -105,7 +106,7 @@ pub fn object(address: IpAddr, namespace: &str, name: &str, now: Timestamp) -> B
         },
         "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
     });
-    metadata::fill(&mut object, now);
+    metadata::fill(&mut object, now, &world.random);
     track(&gvk, &mut object, now);
     typed::to_json(&gvk, &object)
 }

@@ -16,7 +16,6 @@ use k8s_openapi::api::{
     core::v1::{Endpoints, Service, ServiceSpec},
     networking::v1::{IPAddress, ServiceCIDR},
 };
-use rand::RngExt;
 use serde_json::Value;
 
 use super::{
@@ -65,7 +64,7 @@ impl Allocator for Services {
         let (namespace, name) = (metadata::text(object, "namespace"), metadata::text(object, "name"));
         let addresses = address::of(&spec)
             .into_iter()
-            .map(|ip| (address::key(ip), address::object(ip, namespace, name, world.now())));
+            .map(|ip| (address::key(ip), address::object(ip, namespace, name, world)));
         let health_check = spec.health_check_node_port.filter(|port| *port != 0 && port::needs_health_check(&spec));
         let ports = port::node_ports(&spec).into_iter().chain(health_check);
         let ports = ports.map(|port| (port_key(port), format!("{namespace}/{name}").into()));
@@ -105,16 +104,12 @@ async fn allocate(service: &mut Service, old: Option<&ServiceSpec>, dry_run: boo
         return Ok(());
     }
     let taken = taken_ports(world).await?;
-    let mut random = random;
+    let mut random = |bound| world.random.below(bound);
     let mut ports = Ports::new(taken, dry_run, &mut random);
     match old {
         None => ports.create(service),
         Some(old) => ports.update(service, old),
     }
-}
-
-fn random(bound: u128) -> u128 {
-    rand::rng().random_range(0..bound.max(1))
 }
 
 /// Whether there is an address to be taken: a Service that is new, comes from ExternalName, or gets a second family.
@@ -180,7 +175,7 @@ async fn any_address(blocks: &Blocks, family: &str, name: &str, dry_run: bool, w
         }
         let choose = |newer: &HashSet<IpAddr>| {
             let taken = |ip: IpAddr| newer.contains(&ip) || known.get("", &ip.to_string()).is_some();
-            block.choose(&taken, &mut random)
+            block.choose(&taken, &mut |bound| world.random.below(bound))
         };
         while let Some(address) = choose(&newer) {
             if !is_taken(address, world).await? {

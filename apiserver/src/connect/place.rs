@@ -208,8 +208,7 @@ pub(super) fn ready<'e>(endpoints: &'e Endpoints, port: &str, name: &str) -> Res
 }
 
 /// All of `count` places once, beginning anywhere.
-pub(super) fn turns(count: usize, seed: u64) -> impl Iterator<Item = usize> {
-    let start = if count == 0 { 0 } else { (seed % count as u64) as usize };
+pub(super) fn turns(count: usize, start: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (start + turn) % count)
 }
 

@@ -30,7 +30,7 @@ impl Client {
         let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
         let store = Arc::new(MemoryStore::new(&Options::default()));
         let apiserver =
-            Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now)).await.unwrap();
+            Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Default::default()).await.unwrap();
         let client = Self(apiserver.service(User::named("admin", &[User::MASTERS])));
         let (code, _) = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
         assert_eq!(code, StatusCode::CREATED);

@@ -43,7 +43,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let request = admitted(server, call, target, &definition, request, options).await?;
     let now = server.world.now();
     let issuer = &server.access.authenticator.issuer;
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = server.world.random.uid();
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let answered = token_request::create(issuer, &*server.world, namespace, name, request, now, id).await?;
     verbs::shown(server, call, StatusCode::CREATED, form, &definition, &Shown::Value(answered))

@@ -12,7 +12,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crds::{kind::Definition, schema::protobuf};
 use futures::{FutureExt, Stream};
 use http::{HeaderValue, StatusCode};
-use rand::RngExt;
 use serde_json::{Value, json};
 use store::Revision;
 use tokio::time::{Instant, Sleep};
@@ -58,7 +57,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let cache = server.world.cache.clone();
     let life = match options.timeout_seconds.filter(|seconds| *seconds > 0) {
         Some(seconds) => Duration::from_secs(seconds),
-        None => Duration::from_secs(rand::rng().random_range(LIFE_SECONDS..2 * LIFE_SECONDS)),
+        None => Duration::from_secs(LIFE_SECONDS + server.world.random.below(LIFE_SECONDS.into()) as u64),
     };
     let include = IncludeObject::parse(call.query.first("includeObject").unwrap_or_default())?;
     let encoder =
