@@ -192,9 +192,9 @@ fn kubelet_config(
         cgroup_root: "/keelson".into(),
         // The disk is the whole machine's: how full it is otherwise is not the cluster's to judge.
         eviction_hard: kubelet::config::Eviction {
-            nodefs_available_percent: 1.0,
-            nodefs_inodes_free_percent: 1.0,
-            imagefs_available_percent: 1.0,
+            nodefs_available_percent: 0.0,
+            nodefs_inodes_free_percent: 0.0,
+            imagefs_available_percent: 0.0,
             ..Default::default()
         },
         image_gc: (100, 99),

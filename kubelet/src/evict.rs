@@ -168,6 +168,15 @@ mod tests {
         assert!(names(memory(1 << 30), space(500)).is_empty());
         assert_eq!(names(memory(1 << 20), space(50)), ["memory", "disk"]);
         assert_eq!(shortages(&limits, memory(1 << 20), None)[0].threshold, "100Mi");
+
+        let full = Some(Space { capacity_bytes: 1000, inodes: 100, ..Default::default() });
+        let unjudged = Eviction {
+            nodefs_available_percent: 0.0,
+            nodefs_inodes_free_percent: 0.0,
+            imagefs_available_percent: 0.0,
+            ..limits
+        };
+        assert!(shortages(&unjudged, None, full).is_empty());
     }
 
     #[test]

@@ -173,6 +173,7 @@ mod tests {
         let images = [image("used", 50), image("a", 30), image("b", 30)];
         let used = BTreeSet::from(["used".to_owned()]);
         assert!(to_remove(&images, &used, 1000, 500, (85, 80)).is_empty());
+        assert!(to_remove(&images, &used, 1000, 0, (100, 99)).is_empty());
         assert_eq!(to_remove(&images, &used, 1000, 180, (80, 80)), ["a"]);
         assert_eq!(to_remove(&images, &used, 1000, 100, (85, 80)), ["a", "b"]);
     }
