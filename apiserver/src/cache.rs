@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use crds::kind::Definition;
 use futures::StreamExt;
 use parking_lot::RwLock;
 use store::{Entry, Revision, Store};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::error::{ApiError, Result};
 
@@ -59,7 +62,9 @@ pub struct Cache {
     observers: Vec<Observer>,
     kinds: RwLock<HashMap<Box<str>, Arc<KindCache>>>,
     /// Everything up to this revision has been applied and told to the watchers.
-    applied: watch::Sender<Revision>,
+    applied: AtomicU64,
+    /// Told after every change of `applied`; it wakes in the order of waiting, which a simulation relies on.
+    advanced: Notify,
     feed: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -78,7 +83,8 @@ impl Cache {
             store,
             observers,
             kinds: RwLock::default(),
-            applied: watch::Sender::new(0),
+            applied: AtomicU64::new(0),
+            advanced: Notify::new(),
             feed: parking_lot::Mutex::default(),
         });
         let revision = cache.fill().await?;
@@ -106,7 +112,7 @@ impl Cache {
 
     /// Everything up to this revision is in the cache.
     pub fn revision(&self) -> Revision {
-        *self.applied.borrow()
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Waits until the cache shows what was stored when the call was made.
@@ -121,12 +127,28 @@ impl Cache {
         if applied >= revision {
             return Ok(applied);
         }
-        let mut changes = self.applied.subscribe();
-        let waiting = changes.wait_for(|applied| *applied >= revision);
-        match tokio::time::timeout(FRESH_WAIT_MAX, waiting).await {
-            Ok(Ok(applied)) => Ok(*applied),
-            _ => Err(ApiError::too_large_resource_version(revision, self.revision())),
+        match tokio::time::timeout(FRESH_WAIT_MAX, self.reach(revision)).await {
+            Ok(applied) => Ok(applied),
+            Err(_) => Err(ApiError::too_large_resource_version(revision, self.revision())),
         }
+    }
+
+    async fn reach(&self, revision: Revision) -> Revision {
+        loop {
+            let mut advanced = std::pin::pin!(self.advanced.notified());
+            // Before the look, or an advance right after it would be missed.
+            advanced.as_mut().enable();
+            let applied = self.revision();
+            if applied >= revision {
+                return applied;
+            }
+            advanced.await;
+        }
+    }
+
+    fn advance(&self, revision: Revision) {
+        self.applied.store(revision, Ordering::Release);
+        self.advanced.notify_waiters();
     }
 
     /// Loads all that is stored. After a lost watch this finds what has changed meanwhile.
@@ -149,7 +171,7 @@ impl Cache {
             kind.end_watches();
             kind.fill(objects, page.revision);
         }
-        self.applied.send_replace(page.revision);
+        self.advance(page.revision);
         Ok(page.revision)
     }
 
@@ -182,7 +204,7 @@ impl Cache {
             changes.iter().for_each(|(key, object)| self.observe(prefix, key, object.as_ref()));
             self.prefix(prefix).apply(revision, changes);
         }
-        self.applied.send_replace(revision);
+        self.advance(revision);
     }
 }
 

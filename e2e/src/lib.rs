@@ -1,3 +1,4 @@
 //! Proves it: end-to-end tests, simulation, benchmarks, stock clients.
 
 pub mod replay;
+pub mod simulation;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self, Binding, ObjectReference};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -11,18 +10,18 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::snapshot::Pod;
+use crate::{run::Clock, snapshot::Pod};
 
 /// Writes for one scheduler.
 #[derive(Clone)]
 pub struct Binder {
     client: Client,
     recorder: Recorder,
-    clock: fn() -> Timestamp,
+    clock: Clock,
 }
 
 impl Binder {
-    pub fn new(client: Client, scheduler_name: &str, clock: fn() -> Timestamp) -> Self {
+    pub fn new(client: Client, scheduler_name: &str, clock: Clock) -> Self {
         let reporter = Reporter { controller: scheduler_name.to_owned(), instance: None };
         Self { recorder: Recorder::new(client.clone(), reporter), client, clock }
     }
@@ -76,7 +75,7 @@ impl Binder {
             c.status == "False" && c.reason.as_deref() == Some("Unschedulable") && c.message.as_deref() == Some(message)
         });
         let since = old.filter(|c| c.status == "False").and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
-        let since = since.unwrap_or_else(self.clock);
+        let since = since.unwrap_or_else(|| (self.clock)());
         let since = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(since);
         let generation = pod.object.metadata.generation;
         (!same).then(|| {

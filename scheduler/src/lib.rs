@@ -13,4 +13,4 @@ pub mod queue;
 mod run;
 pub mod snapshot;
 
-pub use run::{Config, Scheduler};
+pub use run::{Clock, Config, Scheduler};

@@ -35,18 +35,21 @@ use watch::{Change, Object};
 const BINDINGS_MAX: usize = 64;
 const CHANGES_MAX: usize = 4096;
 
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// What a scheduler is started with.
 pub struct Config {
     pub profile: Profile,
     /// Draws between equally good nodes; the same seed draws the same.
     pub seed: u64,
     /// For the times in conditions.
-    pub clock: fn() -> Timestamp,
+    pub clock: Clock,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { profile: Profile::default(), seed: 0, clock: Timestamp::now }
+        Self { profile: Profile::default(), seed: 0, clock: Arc::new(Timestamp::now) }
     }
 }
 
@@ -115,6 +118,7 @@ impl Run {
             }
             let wake = self.queue.next_wake().map_or(Duration::from_secs(3600), |at| at.saturating_sub(now));
             tokio::select! {
+                biased;
                 change = changes.recv() => match change {
                     Some(change) => self.apply(change),
                     None => return,

@@ -144,7 +144,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 return Some(key);
             }
             match due {
-                Some(at) => tokio::select! { () = wake => {}, () = tokio::time::sleep_until(at) => {} },
+                Some(at) => tokio::select! { biased; () = wake => {}, () = tokio::time::sleep_until(at) => {} },
                 None => wake.await,
             }
         }

@@ -25,6 +25,7 @@ pub async fn run(agent: Arc<Agent>, port: u16, mut network: tokio::sync::watch::
     let mut ready = false;
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             _ = quick.tick(), if !ready => {}
             Ok(()) = network.changed() => {}
