@@ -72,6 +72,8 @@ pub struct Simulation {
 
 impl Simulation {
     pub async fn start(config: &Config) -> Result<Self, SimulationError> {
+        // The jitter of kube-runtime's backoff comes from here.
+        fastrand::seed(config.seed);
         let clock = Clock::tokio(BEGIN);
         let options =
             Options { clock: Arc::new(TokioClock::starting_at(BEGIN.into())), ..Options::default() };

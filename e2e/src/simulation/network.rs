@@ -64,7 +64,6 @@ impl Network {
     }
 
     async fn carry(self, service: InProcess, request: Request<Body>) -> Result<Answer, BoxError> {
-        eprintln!("REQ {} {}", request.method(), request.uri());
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         tokio::time::sleep(self.delay()).await;
         if self.is_lost() {
