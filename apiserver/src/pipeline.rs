@@ -83,12 +83,14 @@ impl Apiserver {
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
-        call.warnings.extend(deprecation(&call.info));
         timeout::check(call)?;
         // Flow control has its place here.
         match route::find(&self.world.registry.table(), &call.method, &call.info)? {
             Route::Path => path::answer(self, call).await,
-            Route::Resource(target) => verbs::answer(self, call, &target).await,
+            Route::Resource(target) => {
+                call.warnings.extend(deprecation(&call.info));
+                verbs::answer(self, call, &target).await
+            }
         }
         // The audit log has its place here.
     }

@@ -1,5 +1,6 @@
 //! Priority: a pod's class becomes its number, and only one class is the default.
 
+use crds::kinds::scheduling::priority_class::SYSTEM;
 use futures::future::BoxFuture;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
@@ -16,8 +17,12 @@ impl Plugin for Priority {
     }
 
     fn handles(&self, attributes: &Attributes) -> bool {
-        matches!(attributes.operation, Operation::Create | Operation::Update)
-            && (attributes.is("", "pods", "") || attributes.is("scheduling.k8s.io", "priorityclasses", ""))
+        let is_class = attributes.is("scheduling.k8s.io", "priorityclasses", "");
+        match attributes.operation {
+            Operation::Create | Operation::Update => is_class || attributes.is("", "pods", ""),
+            Operation::Delete => is_class,
+            Operation::Connect => false,
+        }
     }
 
     fn admit<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
@@ -43,6 +48,9 @@ impl Plugin for Priority {
 
     fn validate<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            if attributes.operation == Operation::Delete && SYSTEM.iter().any(|(name, _)| *name == attributes.name) {
+                return Err(attributes.forbidden("this is a system priority class and cannot be deleted"));
+            }
             let class = attributes.object.as_ref().filter(|_| attributes.resource() == "priorityclasses");
             let Some(class) = class.filter(|class| class["globalDefault"] == true) else { return Ok(()) };
             let Some(there) = default_of(world.list::<PriorityClass>("")?) else { return Ok(()) };

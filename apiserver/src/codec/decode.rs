@@ -141,6 +141,11 @@ pub fn yaml(body: &[u8]) -> std::result::Result<Value, String> {
     Ok(if value.is_null() { Value::Object(serde_json::Map::new()) } else { value })
 }
 
+/// What a strict reader refuses in YAML that [`yaml`] takes: keys that are given twice.
+pub fn yaml_duplicates(body: &[u8]) -> Vec<String> {
+    yaml::parse(body).map(|parsed| parsed.duplicates).unwrap_or_default()
+}
+
 /// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
 pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
     let Some((schema, ty)) = typed::type_of(kind) else { return Ok((object, Vec::new())) };

@@ -98,7 +98,7 @@ pub async fn write(
         applier.scale = scale;
         let mut source = |old: Option<&Value>| {
             let (mut object, told) = match kind {
-                Kind::Apply => (patch.laid(old, &applier, force)?, Vec::new()),
+                Kind::Apply => (patch.laid(old, &applier, force)?, patch.repeated()?),
                 _ => patch.applied(old)?,
             };
             warnings = told;
@@ -119,7 +119,7 @@ pub async fn write(
 fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
     if kind == Kind::Apply {
         let why = |why| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}"));
-        return decode::yaml(body).map_err(why).map(|value| (value, Vec::new()));
+        return decode::yaml(body).map_err(why).map(|value| (value, decode::yaml_duplicates(body)));
     }
     let decoded = crds::schema::decode::any(body).map_err(|why| match kind {
         Kind::Json | Kind::Merge => ApiError::bad_request(format!("error decoding patch: {why}")),
@@ -152,6 +152,19 @@ impl Patch<'_> {
         // What Go would hold of it: no nulls.
         let checked = decode::value(object, self.gvk).map_err(|(_, why)| ApiError::bad_request(why))?;
         Ok(checked.0)
+    }
+
+    /// What strict validation says of keys that are given twice, once the apply has succeeded.
+    fn repeated(&self) -> Result<Vec<String>> {
+        if self.strict.is_empty() || self.validation == FieldValidation::Ignore {
+            return Ok(Vec::new());
+        }
+        let lines = self.strict.join("\n  ");
+        let why = format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {lines}");
+        match self.validation {
+            FieldValidation::Strict => Err(ApiError::bad_request(format!("error strict decoding YAML: {why}"))),
+            _ => Ok(vec![why]),
+        }
     }
 
     /// The patched object and what strict validation warns of.

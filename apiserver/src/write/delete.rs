@@ -144,6 +144,9 @@ impl Writer<'_> {
         let Some(wanted) = preconditions else { return Ok(()) };
         let on = Subject { resource: &self.definition.gvk.kind, ..self.subject() };
         let uid = metadata::text(&there.value, "uid");
+        if matches!(&*self.definition.plural, "namespaces" | "customresourcedefinitions") {
+            return self.check_before_finalizing(wanted, uid, there);
+        }
         if let Some(wanted) = wanted.uid.as_deref().filter(|wanted| *wanted != uid) {
             return Err(ApiError::conflict(
                 on,
@@ -162,6 +165,20 @@ impl Writer<'_> {
                      ({version}). The object might have been modified"
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    /// The same for kinds whose first DELETE only marks them: upstream's storage of these looks itself, in other words.
+    fn check_before_finalizing(&self, wanted: &Preconditions, uid: &str, there: &Current) -> Result<()> {
+        let version = there.entry.modified.to_string();
+        let facts = [("UID", &wanted.uid, uid), ("ResourceVersion", &wanted.resource_version, version.as_str())];
+        for (what, wanted, found) in facts {
+            if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
+                let why =
+                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+                return Err(ApiError::conflict(self.subject(), why));
+            }
         }
         Ok(())
     }

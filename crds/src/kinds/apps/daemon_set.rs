@@ -82,6 +82,8 @@ impl Kind for DaemonSet {
         }
         spec.revision_history_limit.get_or_insert(10);
         template::set_defaults(&mut spec.template);
+        // Upstream keeps it as a field, and writes the annotation whenever it writes the object.
+        set_template_generation(self, template_generation(self));
     }
 
     fn prepare_create(&mut self, _request: &Request) {

@@ -24,7 +24,14 @@ const RENAMED: &[(&str, &str)] = &[
 pub const CONVERSION: Conversion = Conversion {
     stored: ("", "v1"),
     to_stored: |event| rename(event, RENAMED.iter().copied()),
-    from_stored: |event| rename(event, RENAMED.iter().map(|(here, there)| (*there, *here))),
+    from_stored: |event| {
+        let mut event = rename(event, RENAMED.iter().map(|(here, there)| (*there, *here)));
+        // The core group writes these even if they are empty.
+        if let Some(fields) = event.as_object_mut() {
+            fields.retain(|name, value| !(name.starts_with("reporting") && value == ""));
+        }
+        event
+    },
 };
 
 fn rename(mut event: Value, names: impl Iterator<Item = (&'static str, &'static str)>) -> Value {

@@ -43,12 +43,20 @@ impl Kind for PriorityClass {
                 Prose::Field("io.k8s.api.scheduling.v1.PriorityClass", "preemptionPolicy"),
             ),
         ],
-        generation: Generation::Spec,
+        generation: Generation::Own,
         ..About::new("priorityclasses", "priorityclass")
     };
 
     fn set_defaults(&mut self) {
         self.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+    }
+
+    fn prepare_create(&mut self, _request: &Request) {
+        self.metadata.generation = Some(1);
+    }
+
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        self.metadata.generation = old.metadata.generation;
     }
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
