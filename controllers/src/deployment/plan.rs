@@ -468,7 +468,9 @@ impl<'a> Rollout<'a> {
             *size -= unhealthy;
             left -= unhealthy;
         }
-        let mut spare = self.all().iter().map(|s| available(s)).sum::<i32>() - min_available;
+        // A set that has just been shrunk may still report the pods that it is about to lose.
+        let staying = |set: &ReplicaSet| available(set).min(set_replicas(set));
+        let mut spare = self.all().iter().map(|s| staying(s)).sum::<i32>() - min_available;
         for size in &mut sizes {
             let fewer = (*size).min(spare.max(0));
             *size -= fewer;
@@ -775,6 +777,13 @@ mod tests {
                 "2",
                 vec![set("1", 1, 8, 4, 10), set("2", 2, 5, 5, 10)],
                 vec!["web-1=3"],
+            ),
+            (
+                "a set does not shrink twice for the same pods",
+                5,
+                "2",
+                vec![set("1", 1, 3, 4, 5), set("2", 2, 4, 3, 5)],
+                vec!["web-1=1"],
             ),
             ("nothing is left to do", 10, "2", vec![set("1", 1, 0, 0, 10), set("2", 2, 10, 10, 10)], vec![]),
             ("a scaled Deployment scales its only set", 5, "1", vec![set("1", 1, 3, 3, 3)], vec!["web-1=5"]),
