@@ -72,3 +72,6 @@ impl Backend {
         self.client.request(request).await.map_err(|error| dial::told(&error))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -124,4 +124,4 @@ fn finish(call: &Call, answer: &mut Answer) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -172,3 +172,6 @@ pub fn is_exempt(attributes: &Attributes) -> bool {
     ];
     attributes.kind.group == "admissionregistration.k8s.io" && KINDS.contains(&&*attributes.kind.kind)
 }
+
+#[cfg(test)]
+mod tests;
