@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod aggregate;
 pub mod allocate;
 pub mod apply;
 pub mod auth;
