@@ -21,7 +21,6 @@
 pub mod admission;
 mod ast;
 mod check;
-mod comprehension;
 mod cost;
 mod decl;
 pub mod device;
@@ -47,6 +46,7 @@ mod variables;
 
 use std::{collections::HashMap, sync::Arc};
 
+use self::{ast::Checked, library::Functions};
 pub use self::{
     cost::Estimate,
     decl::{Decl, ListType, Scalar},
@@ -57,13 +57,12 @@ pub use self::{
         semver::Semver,
     },
     list::List,
-    map::{Key, Lookup, Map},
+    map::{Key, Map},
     time::Moment,
     typing::Type,
     value::{EvalError, Object, Outcome, Text, Value},
-    variables::Variables,
+    variables::{Lookup, Variables},
 };
-use self::{ast::Checked, library::Functions};
 
 /// The most that one evaluation of an expression may cost.
 pub const CALL_LIMIT: u64 = 1_000_000;
@@ -201,29 +200,45 @@ pub struct Evaluation<'a> {
 
 /// The values of variables.
 #[derive(Clone, Default)]
-pub struct Bindings<'a>(Vec<(Arc<str>, Outcome<'a>)>);
+pub struct Bindings<'a>(Vec<(Arc<str>, Binding<'a>)>);
+
+#[derive(Clone)]
+pub(crate) enum Binding<'a> {
+    Value(Outcome<'a>),
+    Lookup(Arc<dyn Lookup<'a> + 'a>),
+}
 
 impl<'a> Bindings<'a> {
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Binds a variable. One bound to an error fails what uses it.
+    /// Binds a variable.
     #[must_use]
-    pub fn bind(mut self, name: &str, value: impl Into<Outcome<'a>>) -> Self {
+    pub fn bind(self, name: &str, value: Value<'a>) -> Self {
+        self.with(name, Binding::Value(Ok(value)))
+    }
+
+    /// Binds a variable to a value or to an error, which fails what uses it.
+    #[must_use]
+    pub fn bind_outcome(self, name: &str, outcome: Outcome<'a>) -> Self {
+        self.with(name, Binding::Value(outcome))
+    }
+
+    /// Binds a variable whose fields are found when they are first used.
+    #[must_use]
+    pub fn bind_lookup(self, name: &str, lookup: Arc<dyn Lookup<'a> + 'a>) -> Self {
+        self.with(name, Binding::Lookup(lookup))
+    }
+
+    fn with(mut self, name: &str, binding: Binding<'a>) -> Self {
         self.0.retain(|(known, _)| &**known != name);
-        self.0.push((name.into(), value.into()));
+        self.0.push((name.into(), binding));
         self
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&Outcome<'a>> {
-        self.0.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)
-    }
-}
-
-impl<'a> From<Value<'a>> for Outcome<'a> {
-    fn from(value: Value<'a>) -> Self {
-        Ok(value)
+    pub(crate) fn find(&self, name: &str) -> Option<&Binding<'a>> {
+        self.0.iter().find(|(known, _)| &**known == name).map(|(_, binding)| binding)
     }
 }
 

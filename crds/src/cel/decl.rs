@@ -207,11 +207,11 @@ impl Decl {
         }
     }
 
-    /// The JSON name and the declaration of what an expression calls so.
-    pub(crate) fn child<'n>(&'n self, identifier: &'n str) -> Option<(&'n str, &'n Self)> {
+    /// The declaration of what an expression calls so, and its JSON name where that may be another.
+    pub(crate) fn child<'d>(&'d self, identifier: &str) -> Option<(Option<&'d str>, &'d Self)> {
         match &self.shape {
-            Shape::Object(fields) => fields.by_identifier.get(identifier).map(|(name, decl)| (&**name, &**decl)),
-            Shape::Map(_, value) => Some((identifier, value)),
+            Shape::Object(fields) => fields.by_identifier.get(identifier).map(|(name, decl)| (Some(&**name), &**decl)),
+            Shape::Map(_, value) => Some((None, value)),
             _ => None,
         }
     }

@@ -60,6 +60,13 @@ pub(crate) fn equal(one: &Value<'_>, other: &Value<'_>) -> Result<bool, EvalErro
     })
 }
 
+/// As expressions compare; what cannot be compared is not equal.
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        matches!(equal(self, other), Ok(true))
+    }
+}
+
 /// The order of two numbers; none with one that is not a number.
 fn numbers(one: &Value<'_>, other: &Value<'_>) -> Option<Ordering> {
     match (one, other) {

@@ -40,10 +40,7 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    pub(crate) const fn new(
-        name: &'static str,
-        overloads: &'static [(&'static str, &'static str, Call)],
-    ) -> Self {
+    pub(crate) const fn new(name: &'static str, overloads: &'static [(&'static str, &'static str, Call)]) -> Self {
         Self { name, overloads, singleton: false }
     }
 
@@ -76,10 +73,9 @@ impl Function {
     pub(crate) fn call<'a>(&self, overload: Option<&str>, arguments: &[Value<'a>]) -> Outcome<'a> {
         let chosen = overload.and_then(|id| self.overloads.iter().find(|overload| overload.id == id));
         if self.singleton {
-            return chosen.or(self.overloads.first()).map_or_else(
-                || Err(EvalError::no_such_overload()),
-                |overload| (overload.call)(arguments),
-            );
+            return chosen
+                .or(self.overloads.first())
+                .map_or_else(|| Err(EvalError::no_such_overload()), |overload| (overload.call)(arguments));
         }
         let fits = |overload: &&Overload| {
             overload.arguments.len() == arguments.len()
@@ -117,9 +113,8 @@ pub(crate) type Functions = HashMap<&'static str, Arc<Function>>;
 
 fn add(functions: &mut HashMap<&'static str, Function>, declared: &[Declared]) {
     for Declared { name, overloads, singleton } in declared {
-        let function = functions
-            .entry(name)
-            .or_insert_with(|| Function { name, overloads: Vec::new(), singleton: *singleton });
+        let function =
+            functions.entry(name).or_insert_with(|| Function { name, overloads: Vec::new(), singleton: *singleton });
         for (id, signature, call) in *overloads {
             let (member, arguments, result) = signature::read(signature);
             function.overloads.push(Overload { id, member, arguments, result, call: *call });

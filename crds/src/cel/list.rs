@@ -11,14 +11,14 @@ use super::{
 };
 
 /// A list.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct List<'a> {
     items: Items<'a>,
     /// The declaration of the list, where a schema gave it.
     decl: Option<&'a Decl>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Items<'a> {
     Json(&'a [Json]),
     Made(Arc<Vec<Value<'a>>>),

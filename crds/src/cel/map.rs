@@ -1,4 +1,4 @@
-//! Maps and objects: borrowed JSON, what an expression made, or what is found only when asked for.
+//! Maps and objects: borrowed JSON, or what an expression made.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,14 +16,8 @@ pub enum Map<'a> {
     /// An object as it came, with the declaration of the map or object itself, or the dynamic one.
     Json(&'a JsonMap<String, Json>, &'a Decl),
     Made(Arc<BTreeMap<Key, Value<'a>>>),
-    Lookup(Arc<dyn Lookup<'a> + 'a>),
-}
-
-/// A map that computes a value when it is first asked for: the variables of an admission policy.
-pub trait Lookup<'a>: Send + Sync {
-    fn find(&self, key: &str) -> Option<Outcome<'a>>;
-
-    fn keys(&self) -> Vec<Arc<str>>;
+    /// A map of maps, in which every key is found: with an empty map where there is none.
+    Defaulting(Arc<BTreeMap<Key, Value<'a>>>),
 }
 
 /// What may be the key of a map.
@@ -73,8 +67,7 @@ impl<'a> Map<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Json(map, _) => map.len(),
-            Self::Made(entries) => entries.len(),
-            Self::Lookup(lookup) => lookup.keys().len(),
+            Self::Made(entries) | Self::Defaulting(entries) => entries.len(),
         }
     }
 
@@ -86,12 +79,15 @@ impl<'a> Map<'a> {
     pub fn field(&self, name: &str) -> Option<Outcome<'a>> {
         match self {
             Self::Json(map, decl) if decl.is_dynamic() => map.get(name).map(|json| Ok(Value::json(json))),
-            Self::Json(map, decl) => decl.child(name).and_then(|(name, child)| {
-                let json = map.get(name)?;
+            Self::Json(map, decl) => decl.child(name).and_then(|(json_name, child)| {
+                let json = map.get(json_name.unwrap_or(name))?;
                 (!(json.is_null() && decl.is_object())).then(|| child.value(json))
             }),
             Self::Made(entries) => entries.get(&Key::String(name.into())).cloned().map(Ok),
-            Self::Lookup(lookup) => lookup.find(name),
+            Self::Defaulting(entries) => {
+                let found = entries.get(&Key::String(name.into())).cloned();
+                Some(Ok(found.unwrap_or_else(|| Value::Map(Self::new(BTreeMap::new())))))
+            }
         }
     }
 
@@ -121,8 +117,7 @@ impl<'a> Map<'a> {
                 map.keys().map(|key| Value::String(Text::Borrowed(key))).collect()
             }
             Self::Json(map, decl) => map.keys().filter_map(|key| decl.written(key)).map(Value::String).collect(),
-            Self::Made(entries) => entries.keys().map(Key::value).collect(),
-            Self::Lookup(lookup) => lookup.keys().into_iter().map(Value::text).collect(),
+            Self::Made(entries) | Self::Defaulting(entries) => entries.keys().map(Key::value).collect(),
         }
     }
 

@@ -69,8 +69,7 @@ impl Reader<'_> {
             "array" => {
                 let items = schema.get("items")?;
                 let item = self.below(items, &format!("{name}.@idx"), depth)?;
-                let most =
-                    limit(schema, "maxItems").unwrap_or((REQUEST_BYTES_MAX - 2) / (item.least_bytes() + 1));
+                let most = limit(schema, "maxItems").unwrap_or((REQUEST_BYTES_MAX - 2) / (item.least_bytes() + 1));
                 Some(Decl::list(item, list_type(schema)).max_elements(most))
             }
             "object" => match schema.get("additionalProperties").filter(|s| s.is_object()) {

@@ -149,9 +149,8 @@ impl Moment {
             let found = TimeZone::get(zone).map_err(|_| format!("unknown time zone {zone}"))?;
             return Ok(found.to_datetime(self.at));
         };
-        let number = |text: &str| {
-            text.parse::<i32>().map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
-        };
+        let number =
+            |text: &str| text.parse::<i32>().map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
         let (hours, minutes) = (number(hours)?, number(minutes)?);
         let minutes = hours.saturating_mul(60).saturating_add(if zone.starts_with('-') { -minutes } else { minutes });
         let offset = Offset::from_seconds(minutes.saturating_mul(60)).map_err(|error| error.to_string())?;

@@ -214,10 +214,9 @@ impl Substitution {
             return true;
         }
         match (one, other) {
-            (Type::Null, t) | (t, Type::Null) => matches!(
-                t,
-                Type::Null | Type::Opaque(..) | Type::Object(_) | Type::Duration | Type::Timestamp
-            ),
+            (Type::Null, t) | (t, Type::Null) => {
+                matches!(t, Type::Null | Type::Opaque(..) | Type::Object(_) | Type::Duration | Type::Timestamp)
+            }
             (Type::List(a), Type::List(b)) => self.fits(a, b),
             (Type::Map(a), Type::Map(b)) => self.fits(&a.0, &b.0) && self.fits(&a.1, &b.1),
             (Type::Opaque(a, p), Type::Opaque(b, q)) => a == b && self.fits_all(p, q),

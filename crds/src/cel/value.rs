@@ -7,9 +7,9 @@ use serde_json::Value as Json;
 
 use super::{
     decl::Decl,
+    library::{authorizer, format::Format, semver::Semver, url::Url},
     list::List,
     map::Map,
-    library::{authorizer, format::Format, semver::Semver, url::Url},
     time::Moment,
     typing::Type,
 };
@@ -245,11 +245,11 @@ impl<'a> Value<'a> {
             Self::List(list) => Json::Array(list.iter().map(|item| item?.to_json()).collect::<Result<_, _>>()?),
             Self::Map(map) => Json::Object(map.to_json()?),
             Self::Object(object) => Json::Object(
-                object
-                    .fields
-                    .iter()
-                    .map(|(name, value)| Ok((name.to_string(), value.to_json()?)))
-                    .collect::<Result<_, EvalError>>()?,
+                object.fields.iter().map(|(name, value)| Ok((name.to_string(), value.to_json()?))).collect::<Result<
+                    _,
+                    EvalError,
+                >>(
+                )?,
             ),
             Self::Optional(Some(value)) => value.to_json()?,
             Self::Optional(None) => Json::Null,

@@ -166,7 +166,9 @@ pub(super) const FUNCTIONS: &[Declared] = &[
     ),
     Declared::new(
         "allowed",
-        &[("decision_allowed", "kubernetes.authorization.Decision.(): bool", |a| decided(a, |d| Value::Bool(d.allowed)))],
+        &[("decision_allowed", "kubernetes.authorization.Decision.(): bool", |a| {
+            decided(a, |d| Value::Bool(d.allowed))
+        })],
     ),
     Declared::new(
         "reason",
