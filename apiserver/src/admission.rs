@@ -22,6 +22,7 @@ pub mod default_toleration_seconds;
 pub mod edit;
 pub mod escalation;
 pub mod limit_ranger;
+pub mod mutating_webhook;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
@@ -30,11 +31,19 @@ pub mod pod_resize_validator;
 pub mod pod_security;
 pub mod pod_topology_labels;
 pub mod priority;
+mod reinvocation;
 pub mod resource_quota;
+mod rule;
 pub mod runtime_class;
+mod select;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
+pub mod validating_webhook;
+mod version;
+mod webhook;
+
+pub use reinvocation::Reinvocation;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -80,8 +89,8 @@ pub struct Attributes {
     /// `Warning` headers of the answer.
     pub warnings: Vec<String>,
     pub audit_annotations: BTreeMap<String, String>,
-    /// What `admit` keeps for a second round after webhooks; see `Plugin::admit`.
-    pub reinvoked: bool,
+    /// What `admit` keeps for a second round after webhooks and policies.
+    pub reinvocation: Reinvocation,
 }
 
 impl Attributes {
@@ -124,7 +133,8 @@ pub trait Plugin: Send + Sync {
     /// Whether the plugin has anything to do here; cheap, asked before every call.
     fn handles(&self, attributes: &Attributes) -> bool;
 
-    /// Whether `admit` may change the object: what is never changed need not be compared.
+    /// Whether `admit` may change the object without setting its defaults anew: what is never changed so need not be
+    /// compared.
     fn changes(&self) -> bool {
         true
     }
@@ -167,7 +177,9 @@ impl Chain {
             Box::<default_ingress_class::DefaultIngressClass>::default(),
             Box::<pod_topology_labels::PodTopologyLabels>::default(),
             Box::<pod_resize_validator::PodResizeValidator>::default(),
-            // Policies and webhooks belong here: what they let through is charged last.
+            Box::<mutating_webhook::MutatingAdmissionWebhook>::default(),
+            Box::<validating_webhook::ValidatingAdmissionWebhook>::default(),
+            // What all others let through is charged last.
             Box::<resource_quota::ResourceQuota>::default(),
         ])
     }
@@ -187,7 +199,16 @@ impl Chain {
         self.plugins.iter().any(|plugin| plugin.changes() && plugin.handles(attributes))
     }
 
+    /// A second time, if a webhook or a policy has changed what plugins before it have seen.
     pub async fn admit(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
+        self.admit_once(attributes, world).await?;
+        if attributes.reinvocation.begin() {
+            self.admit_once(attributes, world).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
         for plugin in &self.plugins {
             if plugin.handles(attributes) {
                 plugin.admit(attributes, world).await?;

@@ -4,8 +4,8 @@
 //! The kubelet's answer is passed on as it is, upgrades too: WebSocket and SPDY are bytes here, both ways.
 
 mod dial;
-mod forward;
-mod header;
+pub(crate) mod forward;
+pub(crate) mod header;
 mod html;
 mod option;
 mod path;

@@ -46,9 +46,12 @@ impl Aggregated {
     pub const CACHE_CONTROL: &str = "public";
 
     fn new(list: &GroupDiscoveryList) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_vec(list)?;
+        serde_json::to_vec(list).map(|json| Self::of(json.into()))
+    }
+
+    pub fn of(json: Bytes) -> Self {
         let hash: String = Sha512::digest(&json).iter().map(|byte| format!("{byte:02X}")).collect();
-        Ok(Self { json: json.into(), etag: format!("\"{hash}\"") })
+        Self { json, etag: format!("\"{hash}\"") }
     }
 
     /// Whether the client has this document already, so that the answer is 304.

@@ -54,6 +54,11 @@ impl ApiError {
         }))
     }
 
+    /// A failure that another server has told.
+    pub fn of(status: Status) -> Self {
+        Self(Box::new(status))
+    }
+
     pub fn with_details(mut self, details: StatusDetails) -> Self {
         self.0.details = Some(details);
         self

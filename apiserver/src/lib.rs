@@ -2,10 +2,12 @@
 
 pub mod access;
 pub mod admission;
+pub mod aggregate;
 pub mod allocate;
 pub mod apply;
 pub mod auth;
 pub mod authorize;
+pub mod backend;
 pub mod bootstrap;
 pub mod cache;
 pub mod call;
@@ -33,5 +35,6 @@ pub mod table;
 pub mod timeout;
 pub mod verbs;
 pub mod warning;
+pub mod webhook;
 pub mod world;
 pub mod write;

@@ -12,7 +12,10 @@ use crds::kind::Definition;
 use serde_json::{Value, json};
 
 use self::path::PathItem;
-pub use self::{answer::answer, document::Document};
+pub use self::{
+    answer::{answer, merged},
+    document::Document,
+};
 
 mod answer;
 mod definition;

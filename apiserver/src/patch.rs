@@ -8,7 +8,7 @@ mod merge;
 pub mod print;
 mod strategic;
 
-pub use json::{json, unknown_members};
+pub use json::{json, operations, unknown_members};
 pub use merge::merge;
 pub use strategic::strategic;
 

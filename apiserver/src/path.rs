@@ -131,10 +131,23 @@ fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(crate::route::not_allowed());
     }
-    if let Some(aggregated) = documents.aggregated(path).filter(|_| wants_aggregated(call)) {
+    let merged = match path {
+        "/apis" => server.aggregator.documents(&server.world, documents)?,
+        _ => None,
+    };
+    if wants_aggregated(call)
+        && let Some(aggregated) = merged.as_ref().map(|(_, merged)| &**merged).or(documents.aggregated(path))
+    {
         return Ok(Some(aggregated_answer(call, aggregated)));
     }
     let json = match path {
+        _ if merged.is_some() => merged.map(|(plain, _)| plain).unwrap_or_default(),
+        _ if path.split('/').count() == 3
+            && let Some(group) = path.strip_prefix("/apis/")
+            && let Some(group) = server.aggregator.group(&server.world, documents, group)? =>
+        {
+            group.to_string().into()
+        }
         "/api" => Documents::versions(call.header(header::HOST)).map_err(ApiError::internal)?,
         _ => match documents.plain(path) {
             Some(json) => json.clone(),
@@ -152,11 +165,20 @@ fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
 }
 
 /// A document is built when it is first asked for, which takes a while: not on the thread that serves others.
-async fn openapi(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
+async fn openapi(server: &Apiserver, call: &mut Call) -> Result<Option<Answer>> {
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(crate::route::not_allowed());
     }
-    let made = server.discovery.made(server.world.registry.table())?;
+    let table = server.world.registry.table();
+    if let Some(remote) = server.aggregator.openapi_of(&server.world, &table, &call.info.path) {
+        return Ok(Some(server.aggregator.answer(&server.world, call, &remote).await));
+    }
+    let made = server.discovery.made(table)?;
+    if call.info.path.trim_end_matches('/') == "/openapi/v3"
+        && let Some(index) = server.aggregator.openapi_index(&server.world, made.openapi.index())
+    {
+        return Ok(Some(openapi::merged(&index, &call.headers).map(Body::from)));
+    }
     let (uri, headers, now) = (call.uri.clone(), call.headers.clone(), (server.world.clock)());
     let answered = tokio::task::spawn_blocking(move || {
         openapi::answer(&made.openapi, uri.path(), uri.query().unwrap_or_default(), &headers, now)

@@ -8,6 +8,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::{
     access::Access,
     admission::Chain,
+    aggregate::Aggregator,
     call::{Call, Incoming},
     codec::{
         Form,
@@ -36,6 +37,7 @@ pub struct Apiserver {
     pub metrics: Metrics,
     /// None: this server reaches no nodes.
     pub connector: Option<Connector>,
+    pub aggregator: Aggregator,
 }
 
 impl Apiserver {
@@ -85,7 +87,11 @@ impl Apiserver {
         }
         timeout::check(call)?;
         // Flow control has its place here.
-        match route::find(&self.world.registry.table(), &call.method, &call.info)? {
+        let table = self.world.registry.table();
+        if let Some(remote) = self.aggregator.find(&self.world, &table, &call.info.path) {
+            return Ok(self.aggregator.answer(&self.world, call, &remote).await);
+        }
+        match route::find(&table, &call.method, &call.info)? {
             Route::Path => path::answer(self, call).await,
             Route::Resource(target) => {
                 call.warnings.extend(deprecation(&call.info));
@@ -126,4 +132,4 @@ fn finish(call: &Call, answer: &mut Answer) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use crate::{
     access::{self, Access},
     admission::{Chain, escalation::Escalation},
+    aggregate::{self, Aggregator},
     auth::{Authenticator, certificate, issuer},
     authorize::Authorizer,
     bootstrap::{self, Cluster, ensure::EnsureError},
@@ -135,11 +136,13 @@ pub struct Running {
     pub pki: Arc<Pki>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    aggregating: JoinHandle<()>,
 }
 
 impl Running {
     /// Ends the watches, lets other requests end, and closes the listener.
     pub async fn stop(self) {
+        self.aggregating.abort();
         if self.stop.send(()).is_err() {
             tracing::debug!("the listener has ended by itself");
         }
@@ -170,6 +173,7 @@ impl Apiserver {
             discovery: Discovery::default(),
             metrics: Default::default(),
             connector,
+            aggregator: Aggregator::default(),
         }))
     }
 
@@ -187,6 +191,7 @@ impl Apiserver {
         let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
         let (clock, random) = (Arc::new(Timestamp::now), Random::default());
         let apiserver = Self::open(store, Authenticator::new(issuer), Some(connector), clock, random).await?;
+        apiserver.aggregator.identify(pki.front_proxy_client.clone());
         let trust = Arc::new(certificate::Trust::new(&pki.authority.certificate)?);
         let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
         let tls = server::tls(certificate, key, &trust)?;
@@ -213,6 +218,7 @@ impl Apiserver {
             // Also resolves when the sender is gone: nobody could stop the server any more.
             drop(stopped.await);
         }));
-        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving })
+        let aggregating = tokio::spawn(aggregate::control::run(Arc::downgrade(&apiserver)));
+        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating })
     }
 }

@@ -138,6 +138,7 @@ pub fn writer<'a>(
         subresource: &call.info.subresource,
         namespace: &call.info.namespace,
         name,
+        is_one_of_many: false,
         user: call.user.clone(),
         manager: call.manager(&options.field_manager),
         options,

@@ -30,6 +30,7 @@ mod delete;
 mod versions;
 
 pub use delete::Deleted;
+pub(crate) use versions::converted;
 
 /// Tries to find a name that is free, and tries to commit a change before it is given up.
 const NAMES_MAX: usize = 8;
@@ -46,6 +47,8 @@ pub struct Writer<'a> {
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// One of many that a request is about: admission is not told its name.
+    pub is_one_of_many: bool,
     pub user: Arc<User>,
     pub options: WriteOptions,
     /// Under which name fields are owned: `fieldManager`, or the client's user agent.
@@ -108,6 +111,20 @@ enum Commit {
 /// Makes the object that a client wants from the one that is there; asked again after a conflict.
 pub type Source<'a> = dyn FnMut(Option<&Value>) -> Result<Value> + Send + 'a;
 
+/// Sets what was left out, and brings the object into the form of its type.
+pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Result<()> {
+    // An empty list of managed fields says something, which the canonical form does not.
+    let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
+    let empties = typed::empties(object);
+    definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    typed::canonical(&definition.gvk, object);
+    typed::restore(object, &empties);
+    if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
+        metadata.insert("managedFields".into(), managed);
+    }
+    Ok(())
+}
+
 impl Writer<'_> {
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject { group: &self.definition.gvk.group, resource: &self.definition.plural, name: self.name }
@@ -159,7 +176,7 @@ impl Writer<'_> {
             kind: self.kind(),
             subresource: self.subresource.to_owned(),
             namespace: namespace.to_owned(),
-            name: self.name.to_owned(),
+            name: if self.is_one_of_many { String::new() } else { self.name.to_owned() },
             object,
             old,
             options: self.options.object(kind),
@@ -167,7 +184,7 @@ impl Writer<'_> {
             user: self.user.clone(),
             warnings: Vec::new(),
             audit_annotations: Default::default(),
-            reinvoked: false,
+            reinvocation: Default::default(),
         }
     }
 
@@ -208,16 +225,7 @@ impl Writer<'_> {
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<()> {
-        // An empty list of managed fields says something, which the canonical form does not.
-        let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
-        let empties = typed::empties(object);
-        self.definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        typed::canonical(&self.definition.gvk, object);
-        typed::restore(object, &empties);
-        if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
-            metadata.insert("managedFields".into(), managed);
-        }
-        Ok(())
+        set_defaults(&self.definition, object)
     }
 
     /// Who owns what an apply or another write sets.

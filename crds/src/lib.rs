@@ -4,6 +4,7 @@
 //! nouns (quantities, selectors, taints, owners) lives here too, so that the apiserver, the controllers, the scheduler
 //! and the kubelet all reckon alike.
 
+pub mod cel;
 pub mod condition;
 pub mod cron;
 pub mod diff;

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::place::{self, Place, Trust};
 use crate::{
+    backend,
     error::{ApiError, Result},
     pki::Identity,
 };
@@ -78,15 +79,7 @@ impl Dialer {
 
 /// In the words of Go's dialer.
 pub(super) fn told(place: &Place, error: &io::Error) -> String {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let why = match error.kind() {
-        ConnectionRefused => "connect: connection refused".to_owned(),
-        HostUnreachable => "connect: no route to host".to_owned(),
-        NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        TimedOut => "i/o timeout".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("dial tcp {}: {why}", place.authority())
+    backend::dial::unreached(&place.authority(), error)
 }
 
 /// As upstream: no node may lead the proxy back to the control plane's own machine.

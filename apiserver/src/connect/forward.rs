@@ -184,7 +184,7 @@ async fn send(
 }
 
 /// Bytes both ways, until one side has ended: as upstream, the other is then closed, whatever it still had to say.
-async fn join(client: OnUpgrade, backend: OnUpgrade) -> std::result::Result<(), BoxError> {
+pub(crate) async fn join(client: OnUpgrade, backend: OnUpgrade) -> std::result::Result<(), BoxError> {
     let (client, backend) = tokio::try_join!(client, backend)?;
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_backend, mut to_backend) = tokio::io::split(TokioIo::new(backend));

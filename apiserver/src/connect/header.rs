@@ -31,12 +31,12 @@ const CORS: [HeaderName; 4] = [
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
 ];
 
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     tokens.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-pub(super) fn remove_credentials(headers: &mut HeaderMap) {
+pub(crate) fn remove_credentials(headers: &mut HeaderMap) {
     let impersonation = headers.keys().filter(|name| name.as_str().starts_with(IMPERSONATE));
     for name in impersonation.cloned().chain(CREDENTIALS).collect::<Vec<_>>() {
         headers.remove(name);
@@ -53,7 +53,7 @@ pub(super) fn remove_credentials(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn remove_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop(headers: &mut HeaderMap) {
     let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let listed: Vec<String> =
         listed.flat_map(|value| value.split(',')).map(|name| name.trim().to_lowercase()).collect();
@@ -62,13 +62,13 @@ pub(super) fn remove_hop(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn remove_cors(headers: &mut HeaderMap) {
+pub(crate) fn remove_cors(headers: &mut HeaderMap) {
     for name in CORS {
         headers.remove(name);
     }
 }
 
-pub(super) fn add_forwarded_for(headers: &mut HeaderMap, client: Option<IpAddr>) {
+pub(crate) fn add_forwarded_for(headers: &mut HeaderMap, client: Option<IpAddr>) {
     const NAME: &str = "x-forwarded-for";
     let Some(client) = client else { return };
     let before = headers.get_all(NAME).iter().filter_map(|value| value.to_str().ok());

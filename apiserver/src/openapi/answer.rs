@@ -60,6 +60,11 @@ fn versioned(document: &Document, root: &str, query: &str, headers: &HeaderMap, 
     response
 }
 
+/// Answers with a document that is not one of ours alone.
+pub fn merged(document: &Document, headers: &HeaderMap) -> Response<Bytes> {
+    send(document, JSON, headers)
+}
+
 fn send(document: &Document, media: &'static str, headers: &HeaderMap) -> Response<Bytes> {
     let etag = format!("\"{}\"", document.etag());
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| {

@@ -14,7 +14,7 @@ pub struct Document {
 }
 
 impl Document {
-    pub(super) fn json(value: &Value) -> Self {
+    pub(crate) fn json(value: &Value) -> Self {
         let bytes = value.to_string().into_bytes();
         let etag: String = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         Self::with_etag(&bytes, &etag)

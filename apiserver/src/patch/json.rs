@@ -3,6 +3,7 @@
 //! It differs from the RFC, and from the crates that follow the RFC: `replace` of a missing member adds it, `copy` of one
 //! adds null, indices may count from the end of a list, `test` takes a missing member for null.
 
+use crds::field::quote;
 use serde_json::{Map, Value};
 
 use super::unfit;
@@ -12,6 +13,8 @@ use crate::error::{ApiError, Result};
 const OPERATIONS_MAX: usize = 10_000;
 /// By how many bytes `copy` operations together may grow an object.
 const COPY_BYTES_MAX: usize = 3 << 20;
+/// What upstream's library calls all that is not there.
+const MISSING: &str = "missing value";
 
 /// The document after all operations of `patch`, a list of them. Errors: 400 for what is no JSON patch, 413 for too many
 /// operations, 422 without a reason given for one that does not fit.
@@ -23,11 +26,20 @@ pub fn json(mut document: Value, patch: &Value) -> Result<Value> {
             "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}"
         )));
     }
-    let mut copied = 0;
-    for operation in &operations {
-        operation.apply(&mut document, &mut copied).ok_or_else(unfit)?;
-    }
+    apply(&mut document, &operations).map_err(|_| unfit())?;
     Ok(document)
+}
+
+/// The document after all operations of a patch that is no client's; the error tells why, as upstream's library does.
+pub fn operations(mut document: Value, patch: &Value) -> std::result::Result<Value, String> {
+    let operations = decode(patch).map_err(|error| error.message().to_owned())?;
+    apply(&mut document, &operations)?;
+    Ok(document)
+}
+
+fn apply(document: &mut Value, operations: &[Operation]) -> std::result::Result<(), String> {
+    let mut copied = 0;
+    operations.iter().try_for_each(|operation| operation.apply(document, &mut copied))
 }
 
 /// What strict field validation has against a JSON patch: members of operations that mean nothing.
@@ -88,50 +100,74 @@ impl<'a> Operation<'a> {
         })
     }
 
-    /// None where it does not fit the document.
-    fn apply(&self, document: &mut Value, copied: &mut usize) -> Option<()> {
+    /// The error tells why it does not fit the document.
+    fn apply(&self, document: &mut Value, copied: &mut usize) -> std::result::Result<(), String> {
+        let op = self.op;
         let value = || self.value.cloned().unwrap_or_default();
-        match self.op {
+        let path = || self.path.ok_or_else(|| format!("{op} operation failed to decode path: {MISSING}"));
+        let from = || self.from.ok_or_else(|| format!("{op} operation failed to decode from: {MISSING}"));
+        let missing = |what: &str| format!("{op} operation does not apply: doc is missing {what}: {MISSING}");
+        match op {
             "add" => {
-                let (mut container, key) = find(document, self.path?)?;
-                container.add(&key, value())
+                let path = path()?;
+                let (mut container, key) = find(document, path).ok_or_else(|| missing(&format!("path: \"{path}\"")))?;
+                container.add(&key, value()).map_err(|why| format!("error in add for path: '{path}': {why}"))
             }
             "remove" => {
-                let (mut container, key) = find(document, self.path?)?;
-                container.remove(&key).map(drop)
+                let path = path()?;
+                let (mut container, key) = find(document, path).ok_or_else(|| missing(&format!("path: \"{path}\"")))?;
+                let removed = container.remove(&key);
+                removed.map(drop).map_err(|why| format!("error in remove for path: '{path}': {why}"))
             }
-            "replace" if self.path?.is_empty() => {
-                let value = self.value.filter(|v| v.is_object() || v.is_array())?;
-                *document = value.clone();
-                Some(())
+            "replace" if path()?.is_empty() => {
+                let fits = |value: &&Value| value.is_object() || value.is_array();
+                let why = || format!("replace operation value must be object or array: {MISSING}");
+                *document = self.value.filter(fits).ok_or_else(why)?.clone();
+                Ok(())
             }
             "replace" => {
-                let (mut container, key) = find(document, self.path?)?;
-                container.replace(&key, value())
+                let path = path()?;
+                let (mut container, key) = find(document, path).ok_or_else(|| missing(&format!("path: {path}")))?;
+                container.replace(&key, value()).map_err(|_| missing(&format!("key: {path}")))
             }
             "move" => {
-                let (mut container, key) = find(document, self.from?)?;
-                let moved = container.remove(&key)?;
-                let (mut container, key) = find(document, self.path?)?;
-                container.add(&key, moved)
+                let (from, path) = (from()?, path()?);
+                let (mut container, key) =
+                    find(document, from).ok_or_else(|| missing(&format!("from path: {from}")))?;
+                let moved = container.remove(&key).map_err(|why| format!("error in move for path: '{key}': {why}"))?;
+                let target = find(document, path);
+                let (mut container, key) = target.ok_or_else(|| missing(&format!("destination path: {path}")))?;
+                container.add(&key, moved).map_err(|why| format!("error in move for path: '{path}': {why}"))
             }
             "copy" => {
-                let (container, key) = find(document, self.from?)?;
-                let copy = container.get(&key)?.cloned().unwrap_or_default();
+                let (from, path) = (from()?, path()?);
+                let (container, key) = find(document, from).ok_or_else(|| missing(&format!("from path: {from}")))?;
+                let copy = container.get(&key).map_err(|why| format!("error in copy for from: '{from}': {why}"))?;
+                let copy = copy.cloned().unwrap_or_default();
                 *copied += copy.to_string().len();
                 if *copied > COPY_BYTES_MAX {
-                    return None;
+                    return Err(format!(
+                        "Unable to complete the copy, the accumulated size increase of copy is {copied}, \
+                         exceeding the limit {COPY_BYTES_MAX}"
+                    ));
                 }
-                let (mut container, key) = find(document, self.path?)?;
-                container.add(&key, copy)
+                let target = find(document, path);
+                let (mut container, key) = target.ok_or_else(|| missing(&format!("destination path: {path}")))?;
+                container.add(&key, copy).map_err(|why| format!("error while adding value during copy: {why}"))
             }
-            "test" if self.path?.is_empty() => (Some(&*document) == self.value).then_some(()),
             "test" => {
-                let (container, key) = find(document, self.path?)?;
-                let is = container.get(&key)?.unwrap_or(&Value::Null);
-                (is == self.value.unwrap_or(&Value::Null)).then_some(())
+                let path = path()?;
+                let failed = || format!("testing value {path} failed: test failed");
+                if path.is_empty() {
+                    return (Some(&*document) == self.value).then_some(()).ok_or_else(failed);
+                }
+                let missing = || format!("test operation does not apply: is missing path: {path}: {MISSING}");
+                let (container, key) = find(document, path).ok_or_else(missing)?;
+                let is = container.get(&key).map_err(|why| format!("error in test for path: '{path}': {why}"))?;
+                let is = is.unwrap_or(&Value::Null);
+                (is == self.value.unwrap_or(&Value::Null)).then_some(()).ok_or_else(failed)
             }
-            _ => None,
+            other => Err(format!("Unexpected kind: {other}")),
         }
     }
 }
@@ -150,8 +186,8 @@ fn find<'a>(document: &'a mut Value, pointer: &str) -> Option<(Container<'a>, St
         at = match at {
             Value::Object(map) => map.get_mut(&part)?,
             Value::Array(items) => {
-                let i = position(&part, items.len())?;
-                items.get_mut(i)?
+                let index = position(&part, items.len()).ok()?;
+                items.get_mut(index)?
             }
             _ => return None,
         };
@@ -168,54 +204,68 @@ fn unescape(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
 }
 
-/// An index as it is, or counted from the end.
-fn position(key: &str, len: usize) -> Option<usize> {
-    let i: i64 = key.parse().ok()?;
-    if i >= 0 { usize::try_from(i).ok() } else { len.checked_sub(usize::try_from(i.unsigned_abs()).ok()?) }
+type Fits<T> = std::result::Result<T, String>;
+
+/// An index as it is, or counted from the end, below `len`.
+fn position(key: &str, len: usize) -> Fits<usize> {
+    let why = || format!("strconv.Atoi: parsing {}: invalid syntax", quote(key));
+    let index: i64 = key.parse().map_err(|_| why())?;
+    let position = match usize::try_from(index) {
+        Ok(index) => Some(index).filter(|index| *index < len),
+        Err(_) => usize::try_from(index.unsigned_abs()).ok().and_then(|back| len.checked_sub(back)),
+    };
+    position.ok_or_else(|| format!("Unable to access invalid index: {index}: invalid index referenced"))
 }
 
 impl Container<'_> {
-    /// The inner option: a missing member of an object is no error.
-    fn get(&self, key: &str) -> Option<Option<&Value>> {
+    /// The option: a missing member of an object is no error.
+    fn get(&self, key: &str) -> Fits<Option<&Value>> {
         match self {
-            Self::Object(map) => Some(map.get(key)),
-            Self::Array(items) => items.get(position(key, items.len())?).map(Some),
+            Self::Object(map) => Ok(map.get(key)),
+            Self::Array(items) => Ok(items.get(position(key, items.len())?)),
         }
     }
 
-    fn add(&mut self, key: &str, value: Value) -> Option<()> {
+    fn add(&mut self, key: &str, value: Value) -> Fits<()> {
         match self {
             Self::Object(map) => {
                 map.insert(key.to_owned(), value);
             }
             Self::Array(items) if key == "-" => items.push(value),
             Self::Array(items) => {
-                let i = position(key, items.len() + 1).filter(|i| *i <= items.len())?;
-                items.insert(i, value);
+                let index = position(key, items.len() + 1).map_err(|why| match why.starts_with("strconv") {
+                    true => format!("value was not a proper array index: '{key}': {why}"),
+                    false => why,
+                })?;
+                items.insert(index, value);
             }
         }
-        Some(())
+        Ok(())
     }
 
-    fn replace(&mut self, key: &str, value: Value) -> Option<()> {
+    fn replace(&mut self, key: &str, value: Value) -> Fits<()> {
         match self {
             Self::Object(map) => {
                 map.insert(key.to_owned(), value);
             }
             Self::Array(items) => {
-                let i = position(key, items.len())?;
-                *items.get_mut(i)? = value;
+                let index = position(key, items.len())?;
+                if let Some(place) = items.get_mut(index) {
+                    *place = value;
+                }
             }
         }
-        Some(())
+        Ok(())
     }
 
-    fn remove(&mut self, key: &str) -> Option<Value> {
+    fn remove(&mut self, key: &str) -> Fits<Value> {
         match self {
-            Self::Object(map) => map.remove(key),
+            Self::Object(map) => {
+                map.remove(key).ok_or_else(|| format!("Unable to remove nonexistent key: {key}: {MISSING}"))
+            }
             Self::Array(items) => {
-                let i = position(key, items.len()).filter(|i| *i < items.len())?;
-                Some(items.remove(i))
+                let index = position(key, items.len())?;
+                Ok(items.remove(index))
             }
         }
     }

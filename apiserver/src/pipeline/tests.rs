@@ -21,10 +21,10 @@ use crate::{
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-struct Client(InProcess);
+pub(crate) struct Client(InProcess);
 
 impl Client {
-    async fn new() -> (Arc<Apiserver>, Self) {
+    pub(crate) async fn new() -> (Arc<Apiserver>, Self) {
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let audiences = ["https://here".to_owned()];
         let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
@@ -47,7 +47,7 @@ impl Client {
         self.0.clone().call(request).await.unwrap()
     }
 
-    async fn send_as(&self, method: &str, path: &str, body: Value, content_type: &str) -> (StatusCode, Value) {
+    pub(crate) async fn send_as(&self, method: &str, path: &str, body: Value, content_type: &str) -> (StatusCode, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let answer = self.open(method, path, &body, content_type).await;
         let code = answer.status();
@@ -55,11 +55,11 @@ impl Client {
         (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn send(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
         self.send_as(method, path, body, "application/json").await
     }
 
-    async fn merge(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn merge(&self, path: &str, body: Value) -> (StatusCode, Value) {
         self.send_as("PATCH", path, body, "application/merge-patch+json").await
     }
 

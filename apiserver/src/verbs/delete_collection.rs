@@ -49,6 +49,7 @@ fn delete<'a>(
     Box::pin(async move {
         let mut writer = super::writer(server, call, target, &object.name, WriteOptions::default());
         writer.namespace = &object.namespace;
+        writer.is_one_of_many = true;
         match writer.delete(options).await {
             Err(error) if error.reason() != "NotFound" => Err(error),
             _ => Ok(writer.warnings),

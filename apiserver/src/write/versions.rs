@@ -31,7 +31,8 @@ impl Siblings {
     }
 }
 
-fn converted(object: Value, from: &Definition, to: &Definition) -> Value {
+/// An object of one version in another version of its kind.
+pub(crate) fn converted(object: Value, from: &Definition, to: &Definition) -> Value {
     let stored = match &from.conversion {
         Some(conversion) => (conversion.to_stored)(object),
         None => object,

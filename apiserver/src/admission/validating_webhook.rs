@@ -1,0 +1,74 @@
+//! ValidatingAdmissionWebhook: all webhooks that a request is the business of are asked at once, and each may refuse it.
+
+use futures::future::{BoxFuture, join_all};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use tokio::time::Instant;
+
+use super::{
+    Attributes, Plugin,
+    version::convert,
+    webhook::{self, CallFailure, Hooks, REQUEST_WAIT_MAX},
+};
+use crate::{error::Result, world::World};
+
+const FAILED_OPEN: &str = "failed-open.validating.webhook.admission.k8s.io";
+
+#[derive(Default)]
+pub struct ValidatingAdmissionWebhook {
+    hooks: Hooks<ValidatingWebhookConfiguration>,
+}
+
+impl Plugin for ValidatingAdmissionWebhook {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    fn handles(&self, attributes: &Attributes) -> bool {
+        !webhook::is_exempt(attributes)
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn validate<'a>(&'a self, attributes: &'a mut Attributes, world: &'a World) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut relevant = Vec::new();
+            for hook in self.hooks.current(world) {
+                let Some(matched) = hook.matched(attributes, world).await? else { continue };
+                let of_kind = |object| convert(object, &attributes.kind, &matched.kind, world);
+                let object = attributes.object.as_ref().map(of_kind).transpose()?;
+                let old = attributes.old.as_deref().map(of_kind).transpose()?;
+                relevant.push((hook, matched, object, old));
+            }
+            if relevant.is_empty() {
+                return Ok(());
+            }
+            let deadline = Instant::now() + REQUEST_WAIT_MAX;
+            let seen = &*attributes;
+            let calls = relevant.iter().map(|(hook, matched, object, old)| {
+                let wait_max = deadline.saturating_duration_since(Instant::now());
+                webhook::call(hook, false, seen, matched, object.as_ref(), old.as_ref(), wait_max, world)
+            });
+            let answers = join_all(calls).await;
+            let mut refusal = None;
+            for (at, ((hook, ..), (answer, remarks))) in relevant.iter().zip(answers).enumerate() {
+                attributes.warnings.extend(remarks.warnings);
+                attributes.audit_annotations.extend(remarks.audit_annotations);
+                let error = match answer {
+                    Ok(_) => continue,
+                    Err(CallFailure::Calling(why)) if hook.ignores_failure => {
+                        tracing::warn!(webhook = hook.name, why, "a webhook failed, which it is allowed to");
+                        let key = format!("{FAILED_OPEN}/round_0_index_{at}");
+                        attributes.audit_annotations.insert(key, hook.name.clone());
+                        continue;
+                    }
+                    Err(CallFailure::Calling(why)) => CallFailure::told(&hook.name, &why),
+                    Err(CallFailure::Refused(error)) => error,
+                };
+                refusal.get_or_insert(error);
+            }
+            refusal.map_or(Ok(()), Err)
+        })
+    }
+}
