@@ -64,7 +64,9 @@ impl Config {
     pub fn check_ports(&self) -> Result<(), ClusterError> {
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let kubelet = any(kubelet::Config::default().port);
-        for (user, address) in [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())] {
+        for (user, address) in
+            [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())]
+        {
             let what = format!("port {} is needed for {user}", address.port());
             machine::is_free(address).map_err(|source| ClusterError::Machine { what, source })?;
         }
