@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -53,6 +53,30 @@ impl Config {
             domain: "cluster.local".into(),
         }
     }
+
+    /// Where DNS listens.
+    fn dns(&self) -> SocketAddr {
+        SocketAddr::new(self.node_ip, addon::DNS_PORT)
+    }
+
+    /// Fails if another process, perhaps of another cluster, listens where this one has to. It is asked before anything
+    /// is started: two clusters would overwrite each other's network rules.
+    pub fn check_ports(&self) -> Result<(), ClusterError> {
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let kubelet = any(kubelet::Config::default().port);
+        for (user, address) in
+            [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())]
+        {
+            let what = format!("port {} is needed for {user}", address.port());
+            machine::is_free(address).map_err(|source| ClusterError::Machine { what, source })?;
+        }
+        Ok(())
+    }
+
+    /// Whether another cluster runs on this machine's network.
+    pub fn has_neighbour(&self) -> bool {
+        machine::is_free(self.dns()).is_err()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +119,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(config: Config) -> Result<Self, ClusterError> {
+        config.check_ports()?;
         prepare_machine()?;
         let containerd = Containerd::of(&config.data, image::pause::IMAGE);
         let mut server = apiserver::start::Config::new(config.data.path());
@@ -147,12 +172,11 @@ fn controllers_config(config: &Config, apiserver: &Running) -> controllers::conf
 }
 
 fn dns_config(config: &Config) -> dns::Config {
-    let listen = SocketAddr::new(config.node_ip, addon::DNS_PORT);
     dns::Config {
         domain: config.domain.clone(),
         upstreams: upstreams(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         upstream_patience: Duration::from_secs(2),
-        ..dns::Config::new(listen)
+        ..dns::Config::new(config.dns())
     }
 }
 

@@ -59,8 +59,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// The directory, which is made if it is not there.
     pub fn open(&self) -> Result<DataDir> {
         DataDir::open(&self.data_dir).map_err(|e| format!("{}: {e}", self.data_dir.display()).into())
+    }
+
+    /// The directory of a cluster that was started before.
+    pub fn existing(&self) -> Result<DataDir> {
+        if !self.data_dir.is_dir() {
+            return Err(format!("there is no cluster in {}", self.data_dir.display()).into());
+        }
+        self.open()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The machine that a cluster runs on: its name and address.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -22,6 +23,12 @@ pub fn address() -> IpAddr {
         socket.local_addr()
     });
     route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+/// Whether nothing on this machine listens at `address` yet, neither for connections nor for datagrams.
+pub fn is_free(address: SocketAddr) -> io::Result<()> {
+    TcpListener::bind(address)?;
+    UdpSocket::bind(address).map(drop)
 }
 
 /// Another number at every start.

@@ -9,7 +9,7 @@ use kubelet::{
 };
 
 use super::{Place, Result};
-use crate::{containerd::Containerd, data_dir::DataDir, process::Process};
+use crate::{cluster::Config, containerd::Containerd, data_dir::DataDir, process::Process};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,7 +24,7 @@ pub struct Down {
 
 impl Down {
     pub async fn run(self) -> Result {
-        let data = self.place.open()?;
+        let data = self.place.existing()?;
         stop(&data, self.keep_containers).await?;
         println!("stopped");
         Ok(())
@@ -44,7 +44,9 @@ pub async fn stop(data: &DataDir, keep_containers: bool) -> Result {
         remove_sandboxes(&Cri::new(&containerd.socket())).await?;
         process.stop(PATIENCE)?;
     }
-    proxy::Proxy::clean().await?;
+    if !Config::new(data.clone()).has_neighbour() {
+        proxy::Proxy::clean().await?;
+    }
     Ok(())
 }
 

@@ -27,7 +27,7 @@ enum Action {
 
 impl Image {
     pub async fn run(self) -> Result {
-        let containerd = Containerd::of(&self.place.open()?, image::pause::IMAGE);
+        let containerd = Containerd::of(&self.place.existing()?, image::pause::IMAGE);
         let Action::Load { file } = self.action;
 
         for name in image::load::load(&containerd.socket(), &file).await? {

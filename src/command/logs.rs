@@ -38,7 +38,7 @@ impl Logs {
             Process::Keelson => "keelson",
             Process::Containerd => "containerd",
         };
-        let path = self.place.open()?.log(name);
+        let path = self.place.existing()?.log(name);
         let mut file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;

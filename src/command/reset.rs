@@ -16,7 +16,7 @@ pub struct Reset {
 
 impl Reset {
     pub async fn run(self) -> Result {
-        let data = self.place.open()?;
+        let data = self.place.existing()?;
         down::stop(&data, false).await?;
         unmount(&data)?;
         fs::remove_dir_all(data.path()).map_err(|e| format!("{}: {e}", data.path().display()))?;

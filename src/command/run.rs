@@ -29,12 +29,16 @@ pub struct Shape {
 }
 
 impl Run {
-    pub async fn run(self) -> Result {
+    pub fn config(&self) -> Result<Config> {
         let mut config = Config::new(self.place.open()?);
         config.secure_port = self.shape.secure_port;
         config.pod_range = self.shape.cluster_cidr;
-        config.node_name = self.shape.node_name.unwrap_or(config.node_name);
-        let cluster = Cluster::start(config).await?;
+        config.node_name = self.shape.node_name.clone().unwrap_or(config.node_name);
+        Ok(config)
+    }
+
+    pub async fn run(self) -> Result {
+        let cluster = Cluster::start(self.config()?).await?;
         asked_to_end().await?;
         cluster.stop().await;
         Ok(())

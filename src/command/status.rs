@@ -7,7 +7,7 @@ use super::{Place, Result, client};
 use crate::process::Process;
 
 pub async fn run(place: &Place) -> Result {
-    let data = place.open()?;
+    let data = place.existing()?;
     for name in ["keelson", "containerd"] {
         match Process::find(&data.pid_file(name)) {
             Some(process) => println!("{name}\trunning\tprocess {}", process.pid),
@@ -29,7 +29,7 @@ pub async fn run(place: &Place) -> Result {
 }
 
 pub fn kubeconfig(place: &Place) -> Result {
-    let path = place.open()?.admin_kubeconfig();
+    let path = place.existing()?.admin_kubeconfig();
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}; is there a cluster?", path.display()))?;
     print!("{text}");
     Ok(())

@@ -1,7 +1,6 @@
 //! `keelson up`: starts a cluster in the background and waits until a pod can run.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -41,9 +40,9 @@ impl Up {
         if Process::find(&data.pid_file("keelson")).is_some() {
             println!("the cluster runs already");
         } else {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.shape.secure_port))
-                .map_err(|e| format!("port {} is needed for the API server: {e}", self.shape.secure_port))?;
-            start(&Run { place: self.place.clone(), shape: self.shape.clone() }, &data)?;
+            let run = Run { place: self.place.clone(), shape: self.shape.clone() };
+            run.config()?.check_ports()?;
+            start(&run, &data)?;
         }
         self.wait(&data).await?;
         println!("ready after {:.1} s\n", begin.elapsed().as_secs_f64());
@@ -123,5 +122,6 @@ impl Watched {
 
 fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("its log is empty").to_owned()
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("its log is empty");
+    last.trim_start_matches("keelson: ").to_owned()
 }

@@ -86,7 +86,8 @@ impl Memory {
         }
         match runtime.container_status(listed.id).await {
             Ok(status) => {
-                let words = match state {
+                // It may have ended since it was listed.
+                let words = match self::state(status.state) {
                     State::Exited => last_words(system, config, pod, &status),
                     _ => String::new(),
                 };
