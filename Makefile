@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/keelson
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine conformance bench
+.PHONY: help up down reset test check unit machine bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,11 @@ check:
 unit:
 	@e2e/setup/install test
 	$(CARGO) test --workspace --locked
+
+bench: ## measure the API server; with STOCK=folder of kube-apiserver and etcd, those too
+	@e2e/setup/install test
+	$(CARGO) build --release --locked -p keelson -p keelson-e2e --bin keelson --example bench
+	e2e/bench/run target/release/keelson target/release/examples/bench $(STOCK)
 
 machine:
 	@e2e/setup/install test
