@@ -38,6 +38,7 @@ mod parser;
 mod plan;
 pub mod schema;
 mod spent;
+mod stack;
 mod time;
 mod typing;
 mod validate;
@@ -145,11 +146,21 @@ impl Env {
 
     /// Reads and checks an expression.
     pub fn compile(&self, source: &str) -> Result<Program, Issues> {
+        let refused = || {
+            let mut issues = Issues::new(source);
+            issues.report(None, "no memory to read the expression");
+            Err(issues)
+        };
+        stack::with_room(stack::may_be_deep(source), || self.read(source), refused)
+    }
+
+    fn read(&self, source: &str) -> Result<Program, Issues> {
         let parsed = parser::parse(source, self.bind_macro)?;
         let checked = check::check(self, parsed)?;
         validate::validate(&checked)?;
         let plan = plan::plan(self, &checked);
-        Ok(Program { checked, plan })
+        let deep = checked.root.depth() > DEPTH_HERE;
+        Ok(Program { checked, plan, deep })
     }
 }
 
@@ -159,7 +170,11 @@ pub struct Program {
     checked: Checked,
     /// A constant part may have no value; upstream says so when it makes the program.
     plan: Result<plan::Node, EvalError>,
+    deep: bool,
 }
+
+/// Trees that are deeper are walked on a stack of their own.
+const DEPTH_HERE: usize = 60;
 
 impl Program {
     /// The type of the expression's values.
@@ -179,13 +194,18 @@ impl Program {
 
     /// What an evaluation may cost, at least and at most. `root` declares how large the one variable's parts get.
     pub fn estimate(&self, root: Option<&Decl>) -> Estimate {
-        cost::estimate(&self.checked, root)
+        let refused = || Estimate { min: 0, max: u64::MAX };
+        stack::with_room(self.deep, || cost::estimate(&self.checked, root), refused)
     }
 
     /// Evaluates the expression; it is stopped when it costs more than `limit`.
     pub fn evaluate<'a>(&self, bindings: &Bindings<'a>, limit: u64) -> Evaluation<'a> {
         match &self.plan {
-            Ok(node) => eval::evaluate(node, bindings, limit),
+            Ok(node) => stack::with_room(
+                self.deep,
+                || eval::evaluate(node, bindings, limit),
+                || Evaluation { value: Err(EvalError::new("no memory to evaluate the expression")), cost: 0 },
+            ),
             Err(error) => Evaluation { value: Err(error.clone()), cost: 0 },
         }
     }

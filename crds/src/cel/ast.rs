@@ -100,6 +100,11 @@ impl Expr {
         }
     }
 
+    /// How many levels the tree has.
+    pub(crate) fn depth(&self) -> usize {
+        1 + self.children().into_iter().map(Self::depth).max().unwrap_or(0)
+    }
+
     /// The nodes right below.
     pub(crate) fn children(&self) -> Vec<&Self> {
         match &self.kind {

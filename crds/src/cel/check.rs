@@ -321,14 +321,12 @@ impl Checker<'_> {
         }
     }
 
-    fn join(&mut self, id: Id, before: Option<Type>, now: Type) -> Type {
+    fn join(&mut self, before: Option<Type>, now: Type) -> Type {
         match before {
             None => now,
             Some(before) if self.known.assignable(&before, &now) => most_general(&before, &now).clone(),
-            Some(before) => {
-                self.mismatch(id, &before, &now);
-                Type::Error
-            }
+            // That the elements differ is told of the finished tree, where functions may allow it.
+            Some(_) => Type::Dyn,
         }
     }
 
@@ -340,7 +338,7 @@ impl Checker<'_> {
         for element in elements {
             self.check(&mut element.value);
             let ty = self.held(&element.value, element.optional);
-            item = Some(self.join(element.value.id, item, ty));
+            item = Some(self.join(item, ty));
         }
         let item = item.unwrap_or_else(|| self.parameter());
         self.set(expr.id, Type::list(item));
@@ -354,10 +352,10 @@ impl Checker<'_> {
         for entry in entries {
             self.check(&mut entry.key);
             let ty = self.ty(&entry.key);
-            key = Some(self.join(entry.key.id, key, ty));
+            key = Some(self.join(key, ty));
             self.check(&mut entry.value);
             let ty = self.held(&entry.value, entry.optional);
-            value = Some(self.join(entry.value.id, value, ty));
+            value = Some(self.join(value, ty));
         }
         let (key, value) = (key.unwrap_or_else(|| self.parameter()), value.unwrap_or_else(|| self.parameter()));
         self.set(expr.id, Type::map(key, value));
@@ -385,9 +383,11 @@ impl Checker<'_> {
         };
         *name = name.strip_prefix('.').unwrap_or(name).into();
         self.set(id, ty.clone());
+        let name = name.clone();
+        let object = if ty == Type::Error { &*name } else { ty.name() };
         for field in fields {
             self.check(&mut field.value);
-            let wanted = self.field_type(field.id, ty.name(), &field.name).unwrap_or(Type::Error);
+            let wanted = self.field_type(field.id, object, &field.name).unwrap_or(Type::Error);
             let found = self.held(&field.value, field.optional);
             if !self.known.assignable(&wanted, &found) {
                 let (name, wanted, found) = (&field.name, wanted.written(), found.written());

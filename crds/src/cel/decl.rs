@@ -72,6 +72,19 @@ struct Fields {
     by_name: BTreeMap<Arc<str>, Arc<str>>,
 }
 
+impl Fields {
+    /// A field by its identifier; reserved words are identifiers here too, where they follow a dot.
+    fn called(&self, identifier: &str) -> Option<&(Arc<str>, Arc<Decl>)> {
+        let escaped = || escape(identifier).filter(|escaped| escaped != identifier);
+        self.by_identifier.get(identifier).or_else(|| self.by_identifier.get(&*escaped().filter(|e| is_word(e))?))
+    }
+}
+
+/// Whether this is the escape of a reserved word, and of nothing else.
+fn is_word(escaped: &str) -> bool {
+    super::escape::unescape(escaped).is_some_and(|word| super::escape::is_reserved(&word))
+}
+
 const UNLIMITED: u64 = u64::MAX;
 
 impl Decl {
@@ -202,7 +215,7 @@ impl Decl {
     /// The declaration of a field by the name that expressions use.
     pub fn field(&self, identifier: &str) -> Option<&Self> {
         match &self.shape {
-            Shape::Object(fields) => fields.by_identifier.get(identifier).map(|(_, decl)| &**decl),
+            Shape::Object(fields) => fields.called(identifier).map(|(_, decl)| &**decl),
             _ => None,
         }
     }
@@ -210,7 +223,7 @@ impl Decl {
     /// The declaration of what an expression calls so, and its JSON name where that may be another.
     pub(crate) fn child<'d>(&'d self, identifier: &str) -> Option<(Option<&'d str>, &'d Self)> {
         match &self.shape {
-            Shape::Object(fields) => fields.by_identifier.get(identifier).map(|(name, decl)| (Some(&**name), &**decl)),
+            Shape::Object(fields) => fields.called(identifier).map(|(name, decl)| (Some(&**name), &**decl)),
             Shape::Map(_, value) => Some((None, value)),
             _ => None,
         }

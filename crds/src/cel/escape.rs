@@ -25,7 +25,7 @@ pub(crate) const RESERVED: [&str; 21] = [
     "while",
 ];
 
-fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name)
 }
 

@@ -6,7 +6,7 @@ pub(crate) fn general(number: f64) -> String {
         return word.to_owned();
     }
     let exponent = decimal_exponent(number);
-    if (-4..21).contains(&exponent) { format!("{number}") } else { scientific(number, None) }
+    if (-4..6).contains(&exponent) { format!("{number}") } else { scientific(number, None) }
 }
 
 fn decimal_exponent(number: f64) -> i32 {
@@ -51,7 +51,8 @@ mod tests {
             (1.0, "1"),
             (0.1, "0.1"),
             (1e21, "1e+21"),
-            (1e20, "100000000000000000000"),
+            (123_456.0, "123456"),
+            (1e6, "1e+06"),
             (1.5e-7, "1.5e-07"),
             (0.0001, "0.0001"),
             (-2.5, "-2.5"),

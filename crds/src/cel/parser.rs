@@ -110,11 +110,36 @@ impl<'s> Parser<'s> {
         let follows =
             matches!(self.lexemes.get(self.next + 1), Some(Lexeme { token: Token::Sign(s), .. }) if *s == sign);
         let expecting = if others.is_empty() { format!("'{sign}'") } else { others.to_owned() };
-        match follows {
-            true => self.stop(format!("extraneous input '{text}' expecting {expecting}")),
-            false if others.is_empty() => self.stop(format!("missing '{sign}' at '{text}'")),
-            false => self.mismatch(&expecting),
+        let one = !expecting.starts_with('{');
+        if follows {
+            self.stop(format!("extraneous input '{text}' expecting {expecting}"))
+        } else if one && self.may_follow(sign) {
+            self.stop(format!("missing '{sign}' at '{text}'"))
+        } else {
+            self.mismatch(&expecting)
         }
+    }
+
+    /// Whether what is read next could stand behind this sign.
+    fn may_follow(&self, sign: &str) -> bool {
+        match (sign, self.peek().token) {
+            (":", _) => self.begins_operand(),
+            (_, Token::End) => true,
+            (_, Token::Sign(next)) => !["(", "{", "!"].contains(&next),
+            _ => false,
+        }
+    }
+
+    /// What no operand begins with; left out, an operand might follow.
+    fn no_operand<T>(&mut self, expecting: &str) -> Read<T> {
+        self.next += 1;
+        let follows = self.begins_operand();
+        self.next -= 1;
+        if follows && self.peek().token != Token::End {
+            let text = shown(self.peek().text);
+            return self.stop(format!("extraneous input '{text}' expecting {expecting}"));
+        }
+        self.mismatch(expecting)
     }
 
     fn too_deep<T>(&mut self) -> Read<T> {
@@ -134,14 +159,9 @@ impl<'s> Parser<'s> {
         match last.token {
             Token::End => Ok(root),
             _ => {
-                let at_end = self.next + 2 >= self.lexemes.len();
                 let text = shown(last.text);
-                let operators = "'==', '!=', 'in', '<', '<=', '>=', '>', '&&', '||', '[', '.', '-', '?', '+', '*', \
-                                 '/', '%'";
-                match last.token {
-                    _ if at_end => self.stop(format!("extraneous input '{text}' expecting <EOF>")),
-                    _ => self.mismatch(&format!("{{<EOF>, {operators}}}")),
-                }
+                let words = if self.next + 2 >= self.lexemes.len() { "extraneous" } else { "mismatched" };
+                self.stop(format!("{words} input '{text}' expecting <EOF>"))
             }
         }
     }
@@ -250,6 +270,9 @@ impl<'s> Parser<'s> {
             } else if let Some(bracket) = self.accept("[") {
                 self.deeper()?;
                 let optional = self.accept("?").is_some();
+                if !optional && !self.begins_operand() {
+                    return self.no_operand(&format!("{{{}}}", OPERAND.replace("'!'", "'!', '?'")));
+                }
                 let id = self.id(bracket.at);
                 let index = self.expr()?;
                 self.expect("]", "']'")?;
@@ -320,11 +343,17 @@ impl<'s> Parser<'s> {
         self.deeper()?;
         loop {
             if arguments.is_empty() && !self.begins_operand() {
-                return self.mismatch(&format!("{{{OPERAND_OR_CLOSE}}}"));
+                let closed = matches!(self.lexemes.get(self.next + 1), Some(Lexeme { token: Token::Sign(")"), .. }));
+                let expecting = format!("{{{OPERAND_OR_CLOSE}}}");
+                if closed {
+                    let text = shown(self.peek().text);
+                    return self.stop(format!("extraneous input '{text}' expecting {expecting}"));
+                }
+                return self.no_operand(&expecting);
             }
             arguments.push(self.expr()?);
             if self.accept(",").is_none() {
-                self.expect(")", "{')', ','}")?;
+                self.expect(")", "')'")?;
                 self.tree -= 1;
                 return Ok(arguments);
             }
@@ -361,6 +390,11 @@ impl<'s> Parser<'s> {
             Token::Sign("-") => {
                 self.take();
                 let number = self.take();
+                if !matches!(number.token, Token::Int | Token::Double) {
+                    self.next -= 1;
+                    let text = if number.token == Token::End { String::new() } else { shown(number.text) };
+                    return self.stop(format!("no viable alternative at input '-{text}'"));
+                }
                 Ok(self.number(number, "-", first.at))
             }
             Token::Int | Token::Uint | Token::Double => {
@@ -379,7 +413,7 @@ impl<'s> Parser<'s> {
                 self.take();
                 Ok(self.text(first))
             }
-            _ => self.mismatch(&format!("{{{OPERAND}}}")),
+            _ => self.no_operand(&format!("{{{OPERAND}}}")),
         }
     }
 
@@ -456,12 +490,25 @@ impl<'s> Parser<'s> {
         Ok(Expr { id, kind: Kind::Struct(name.into(), fields) })
     }
 
+    /// The grammar allows a comma between brackets that hold nothing else.
+    fn lone_comma(&mut self, close: &str) {
+        let closed =
+            matches!(self.lexemes.get(self.next + 1), Some(Lexeme { token: Token::Sign(s), .. }) if *s == close);
+        if self.sees(",") && closed {
+            self.take();
+        }
+    }
+
     fn list(&mut self) -> Read<Expr> {
         let open = self.take();
         let id = self.id(open.at);
         self.deeper()?;
         let mut elements = Vec::new();
+        self.lone_comma("]");
         while !self.sees("]") {
+            if !elements.is_empty() && self.sees(",") {
+                self.expect("]", "']'")?;
+            }
             let optional = self.accept("?").is_some();
             let value = self.expr()?;
             elements.push(Element { value, optional });
@@ -479,7 +526,11 @@ impl<'s> Parser<'s> {
         let id = self.id(open.at);
         self.deeper()?;
         let mut entries = Vec::new();
+        self.lone_comma("}");
         while !self.sees("}") {
+            if !entries.is_empty() && self.sees(",") {
+                self.expect("}", "'}'")?;
+            }
             let optional = self.accept("?").is_some();
             let key = self.expr()?;
             self.expect(":", "':'")?;

@@ -219,8 +219,8 @@ impl<'a> Value<'a> {
             Self::Double(n) => *n == 0.0,
             Self::String(text) => text.is_empty(),
             Self::Bytes(bytes) => bytes.is_empty(),
-            Self::List(list) => list.is_plain() && list.len() == 0,
-            Self::Map(map) => map.is_plain() && map.len() == 0,
+            Self::List(list) => list.is_plain() && list.is_empty(),
+            Self::Map(map) => map.is_plain() && map.is_empty(),
             Self::Timestamp(moment) => moment.is_zero(),
             Self::Object(object) => object.fields.is_empty(),
             _ => false,
@@ -308,19 +308,28 @@ impl fmt::Debug for Value<'_> {
             Self::Map(map) => {
                 f.write_str("{")?;
                 for (i, (key, value)) in map.iter().enumerate() {
-                    write!(f, "{}{key:?}: {value:?}", if i == 0 { "" } else { ", " })?;
+                    write!(f, "{}{key:?}: ", if i == 0 { "" } else { ", " })?;
+                    debug(&value, f)?;
                 }
                 f.write_str("}")
             }
             Self::List(list) => {
                 f.write_str("[")?;
                 for (i, item) in list.iter().enumerate() {
-                    write!(f, "{}{item:?}", if i == 0 { "" } else { ", " })?;
+                    f.write_str(if i == 0 { "" } else { ", " })?;
+                    debug(&item, f)?;
                 }
                 f.write_str("]")
             }
             Self::Double(n) => write!(f, "{n:?}"),
             other => write!(f, "{other}"),
         }
+    }
+}
+
+fn debug(outcome: &Outcome<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match outcome {
+        Ok(value) => write!(f, "{value:?}"),
+        Err(error) => write!(f, "error({error})"),
     }
 }

@@ -44,10 +44,10 @@ static FORMATS: [Format; 13] = [
     format("dns1035LabelPrefix", "DNS1035LabelPrefix", 30, |text| field::dns_1035_label(&prefix(text))),
     format("labelValue", "LabelValue", 40, field::label_value),
     format("uri", "URI", 1103, |text| Url::request(text).err().into_iter().collect()),
-    format("uuid", "uuid", 79, |text| unless(UUID.is_match(text), "does not match the UUID format")),
+    format("uuid", "uuid", 70, |text| unless(UUID.is_match(text), "does not match the UUID format")),
     format("byte", "byte", 84, |text| unless(is_base64(text), "invalid base64")),
-    format("date", "date", 132, |text| unless(Moment::date(text).is_some(), "invalid date")),
-    format("datetime", "datetime", 132, |text| unless(Moment::date_time(text).is_some(), "invalid datetime")),
+    format("date", "date", 71, |text| unless(Moment::date(text).is_some(), "invalid date")),
+    format("datetime", "datetime", 71, |text| unless(Moment::date_time(text).is_some(), "invalid datetime")),
 ];
 
 static UUID: LazyLock<Regex> = LazyLock::new(|| {

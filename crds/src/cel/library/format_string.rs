@@ -151,7 +151,7 @@ fn grouped(number: f64, decimals: usize) -> String {
     out
 }
 
-/// `1.5 × 10⁰³`
+/// `1.5×10⁰³`
 fn powers(number: f64, decimals: usize) -> String {
     if let Some(word) = word(number) {
         return word;
@@ -165,7 +165,7 @@ fn powers(number: f64, decimals: usize) -> String {
         '-' => Some('⁻'),
         c => c.to_digit(10).and_then(|digit| RAISED.get(digit as usize).copied()),
     });
-    format!("{digits}\u{202f}×\u{202f}10{}", raised.collect::<String>())
+    format!("{digits}×10{}", raised.collect::<String>())
 }
 
 fn word(number: f64) -> Option<String> {

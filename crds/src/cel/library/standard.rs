@@ -48,15 +48,15 @@ pub(super) const FUNCTIONS: &[Declared] = &[
     Declared::singleton("dyn", &[("to_dyn", "(A): dyn", same_value)]),
     Declared::singleton(
         "contains",
-        &[("contains_string", "string.(string): bool", |a| tested(a, "contains", |text, part| text.contains(part)))],
+        &[("contains_string", "string.(string): bool", |a| tested(a, |text, part| text.contains(part)))],
     ),
     Declared::singleton(
         "startsWith",
-        &[("starts_with_string", "string.(string): bool", |a| tested(a, "startsWith", |t, part| t.starts_with(part)))],
+        &[("starts_with_string", "string.(string): bool", |a| tested(a, |t, part| t.starts_with(part)))],
     ),
     Declared::singleton(
         "endsWith",
-        &[("ends_with_string", "string.(string): bool", |a| tested(a, "endsWith", |text, part| text.ends_with(part)))],
+        &[("ends_with_string", "string.(string): bool", |a| tested(a, |text, part| text.ends_with(part)))],
     ),
     Declared::new(
         "cel.@mapInsert",
@@ -123,13 +123,9 @@ fn same_value<'a>(arguments: &[Value<'a>]) -> Outcome<'a> {
     arguments.first().cloned().ok_or_else(EvalError::no_such_overload)
 }
 
-fn tested<'a>(arguments: &[Value<'a>], name: &str, test: fn(&str, &str) -> bool) -> Outcome<'a> {
+fn tested<'a>(arguments: &[Value<'a>], test: fn(&str, &str) -> bool) -> Outcome<'a> {
     match arguments {
         [Value::String(whole), part] => Ok(Value::Bool(test(whole, text(part)?))),
-        [receiver, part] => {
-            let types = [receiver, part].map(|value| value.type_of().name().to_owned()).join(", ");
-            Err(EvalError::new(format!("no such overload: {name}({types})")))
-        }
         _ => Err(EvalError::no_such_overload()),
     }
 }
