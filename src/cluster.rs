@@ -54,6 +54,11 @@ impl Config {
         }
     }
 
+    /// Where the node agent listens, for those on this machine.
+    pub fn kubelet(&self) -> SocketAddr {
+        SocketAddr::new(self.node_ip, kubelet::Config::default().port)
+    }
+
     /// Where DNS listens.
     fn dns(&self) -> SocketAddr {
         SocketAddr::new(self.node_ip, addon::DNS_PORT)
@@ -63,7 +68,7 @@ impl Config {
     /// is started: two clusters would overwrite each other's network rules.
     pub fn check_ports(&self) -> Result<(), ClusterError> {
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let kubelet = any(kubelet::Config::default().port);
+        let kubelet = any(self.kubelet().port());
         for (user, address) in
             [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())]
         {
