@@ -64,9 +64,12 @@ impl Config {
         SocketAddr::new(self.node_ip, addon::DNS_PORT)
     }
 
-    /// Fails if another process, perhaps of another cluster, listens where this one has to. It is asked before anything
-    /// is started: two clusters would overwrite each other's network rules.
-    pub fn check_ports(&self) -> Result<(), ClusterError> {
+    /// Fails if the machine has no network, or if another process, perhaps of another cluster, listens where this one has
+    /// to. It is asked before anything is started: two clusters would overwrite each other's network rules.
+    pub fn check_network(&self) -> Result<(), ClusterError> {
+        if self.node_ip.is_loopback() {
+            return Err(ClusterError::NoNetwork);
+        }
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let kubelet = any(self.kubelet().port());
         for (user, address) in
@@ -88,6 +91,8 @@ impl Config {
 pub enum ClusterError {
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
+    #[error("this machine has no default route, and so no address that pods could reach it at")]
+    NoNetwork,
     #[error("the API server did not start")]
     Apiserver(#[from] apiserver::start::StartError),
     #[error("the certificates of the node cannot be made")]
@@ -124,7 +129,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(config: Config) -> Result<Self, ClusterError> {
-        config.check_ports()?;
+        config.check_network()?;
         prepare_machine()?;
         let containerd = Containerd::of(&config.data, image::pause::IMAGE);
         let mut server = apiserver::start::Config::new(config.data.path());

@@ -42,7 +42,7 @@ impl Up {
             println!("the cluster runs already");
         } else {
             let run = Run { place: self.place.clone(), shape: self.shape.clone() };
-            run.config()?.check_ports()?;
+            run.config()?.check_network()?;
             start(&run, &data)?;
         }
         self.wait(&data).await?;
