@@ -54,16 +54,24 @@ impl Config {
         }
     }
 
+    /// Where the node agent listens, for those on this machine.
+    pub fn kubelet(&self) -> SocketAddr {
+        SocketAddr::new(self.node_ip, kubelet::Config::default().port)
+    }
+
     /// Where DNS listens.
     fn dns(&self) -> SocketAddr {
         SocketAddr::new(self.node_ip, addon::DNS_PORT)
     }
 
-    /// Fails if another process, perhaps of another cluster, listens where this one has to. It is asked before anything
-    /// is started: two clusters would overwrite each other's network rules.
-    pub fn check_ports(&self) -> Result<(), ClusterError> {
+    /// Fails if the machine has no network, or if another process, perhaps of another cluster, listens where this one has
+    /// to. It is asked before anything is started: two clusters would overwrite each other's network rules.
+    pub fn check_network(&self) -> Result<(), ClusterError> {
+        if self.node_ip.is_loopback() {
+            return Err(ClusterError::NoNetwork);
+        }
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let kubelet = any(kubelet::Config::default().port);
+        let kubelet = any(self.kubelet().port());
         for (user, address) in
             [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())]
         {
@@ -83,6 +91,8 @@ impl Config {
 pub enum ClusterError {
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
+    #[error("this machine has no default route, and so no address that pods could reach it at")]
+    NoNetwork,
     #[error("the API server did not start")]
     Apiserver(#[from] apiserver::start::StartError),
     #[error("the certificates of the node cannot be made")]
@@ -119,7 +129,7 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(config: Config) -> Result<Self, ClusterError> {
-        config.check_ports()?;
+        config.check_network()?;
         prepare_machine()?;
         let containerd = Containerd::of(&config.data, image::pause::IMAGE);
         let mut server = apiserver::start::Config::new(config.data.path());

@@ -92,6 +92,11 @@ impl Documents {
         self.plain.get(path.trim_end_matches('/'))
     }
 
+    /// Of every document but `/api`.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.plain.keys().map(String::as_str)
+    }
+
     /// What `/api` and `/apis` answer to those who accept [`AGGREGATED`].
     pub fn aggregated(&self, path: &str) -> Option<&Aggregated> {
         match path.trim_end_matches('/') {

@@ -53,6 +53,16 @@ impl Health {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Each endpoint, and each check below it.
+    pub fn paths(&self) -> Vec<String> {
+        let below = |endpoint: &'static str| {
+            let checks = self.checks.iter().filter(move |check| endpoint == "readyz" || !check.ready_only);
+            let checks = checks.map(move |check| format!("/{endpoint}/{}", check.name));
+            std::iter::once(format!("/{endpoint}")).chain(checks)
+        };
+        ["healthz", "livez", "readyz"].into_iter().flat_map(below).collect()
+    }
+
     /// The answer to one of the paths, or to a single check below it. None: there is no such check.
     pub fn answer(&self, path: &str, verbose: bool, excluded: &[&str]) -> Option<Answer> {
         let path = path.trim_matches('/');
@@ -103,6 +113,7 @@ mod tests {
         health.ready();
         assert_eq!([code("/readyz"), code("/livez/ping")], [Some(200); 2]);
         assert_eq!(code("/livez/informer-sync"), None);
+        assert!(health.paths().iter().all(|path| code(path).is_some()));
         health.stop();
         assert_eq!([code("/readyz"), code("/livez")], [Some(500), Some(200)]);
     }

@@ -25,10 +25,24 @@ use crate::{
 
 pub const VERSION: &str = "v1.36.3";
 
+/// The paths that neither discovery nor health knows.
+const OTHERS: [&str; 9] = [
+    "/.well-known/openid-configuration",
+    "/api",
+    "/apis/",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/openid/v1/jwks",
+    "/version",
+];
+
 pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
     let path = call.info.path.clone();
     let trimmed = path.trim_matches('/');
     let answered = match trimmed.split('/').next().unwrap_or_default() {
+        "" | "index.html" if !trimmed.contains('/') => Some(index(server)?),
         "healthz" | "livez" | "readyz" => health(server, call, &path),
         "version" if trimmed == "version" => Some(version(call)?),
         "api" | "apis" => discovery(server, call)?,
@@ -40,6 +54,17 @@ pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
         _ => None,
     };
     Ok(answered.unwrap_or_else(not_found))
+}
+
+/// Which paths there are beside those of the kinds.
+fn index(server: &Apiserver) -> Result<Answer> {
+    let made = server.discovery.made(server.world.registry.table())?;
+    let mut paths: Vec<String> = OTHERS.map(str::to_owned).to_vec();
+    paths.extend(made.documents.paths().map(str::to_owned));
+    paths.extend(server.health.paths());
+    paths.sort_unstable();
+    let text = serde_json::to_string_pretty(&json!({"paths": paths})).map_err(ApiError::internal)?;
+    Ok(answer::with(StatusCode::OK, HeaderValue::from_static("application/json"), text))
 }
 
 /// What Go's own server says.

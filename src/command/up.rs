@@ -9,12 +9,13 @@ use std::{
 use clap::Args;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::{Api, Client};
+use tokio::net::TcpStream;
 
 use super::{
     Place, Result, client,
     run::{Run, Shape},
 };
-use crate::{data_dir::DataDir, machine, process::Process};
+use crate::{cluster::Config, data_dir::DataDir, machine, process::Process};
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -41,7 +42,7 @@ impl Up {
             println!("the cluster runs already");
         } else {
             let run = Run { place: self.place.clone(), shape: self.shape.clone() };
-            run.config()?.check_ports()?;
+            run.config()?.check_network()?;
             start(&run, &data)?;
         }
         self.wait(&data).await?;
@@ -58,6 +59,9 @@ impl Up {
         watched.step("control plane", async || is_ready(&client).await.then_some(())).await?;
         let name = self.shape.node_name.clone().unwrap_or_else(machine::host_name);
         let nodes: Api<Node> = Api::all(client.clone());
+        // What the API has of the node may be from before: its agent answers once it is at work again.
+        let agent = Config::new(data.clone()).kubelet();
+        watched.step("node agent", async || TcpStream::connect(agent).await.ok().map(drop)).await?;
         watched.step("node", async || nodes.get(&name).await.ok().filter(is_node_ready).map(drop)).await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
         watched.step("service accounts", async || accounts.get("default").await.ok().map(drop)).await?;

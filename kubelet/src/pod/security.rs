@@ -171,11 +171,14 @@ fn verify_non_root(pod: &Pod, c: &Container, image: &ImageUser) -> Result<(), St
     match (user, image.uid, image.name.as_str()) {
         (Some(0), _, _) => Err(format!("container's runAsUser breaks non-root policy {place}")),
         (Some(_), _, _) => Ok(()),
-        (None, Some(0), _) => Err(format!("container has runAsNonRoot and image will run as root {place}")),
-        (None, None, name) if !name.is_empty() => Err(format!(
+        // An image that names no user runs as root.
+        (None, Some(0), _) | (None, None, "") => {
+            Err(format!("container has runAsNonRoot and image will run as root {place}"))
+        }
+        (None, None, name) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {place}"
         )),
-        _ => Ok(()),
+        (None, Some(_), _) => Ok(()),
     }
 }
 
@@ -216,6 +219,7 @@ mod tests {
         let user = |uid, name: &str| ImageUser { uid, name: name.into() };
         for (own, image, want) in [
             (json!({}), user(Some(0), ""), "container has runAsNonRoot and image will run as root"),
+            (json!({}), user(None, ""), "container has runAsNonRoot and image will run as root"),
             (json!({}), user(Some(7), ""), ""),
             (
                 json!({}),

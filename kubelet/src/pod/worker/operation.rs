@@ -106,8 +106,18 @@ pub(super) async fn stop(
     if let Err(error) = gone(agent.runtime.stop_container(stop.id.clone(), seconds).await) {
         warn!(pod = pod.title(), container = stop.name, %error, "cannot stop a container");
         tokio::time::sleep(super::RETRY).await;
+    } else if created {
+        remove_unstarted(&agent, &stop.id).await;
     }
     Outcome::Stopped(stop.id)
+}
+
+/// To stop a container that was never started does nothing: it would be stopped for ever, and has nothing to tell.
+async fn remove_unstarted(agent: &Agent, id: &str) {
+    let status = agent.runtime.container_status(id.to_owned()).await;
+    if status.is_ok_and(|s| s.state == cri::ContainerState::ContainerCreated as i32) {
+        remove_container(agent, id).await;
+    }
 }
 
 pub(super) async fn stop_sandbox(agent: Arc<Agent>, id: String) -> Outcome {
