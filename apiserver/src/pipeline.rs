@@ -106,7 +106,10 @@ impl Apiserver {
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
-        call.warnings.extend(deprecation(&call.info));
+        if let Some(words) = deprecation(&call.info) {
+            call.audit.annotate("k8s.io/deprecated", "true");
+            call.warnings.push(words);
+        }
         timeout::check(call)?;
         match route::find(&self.world.registry.table(), &call.method, &call.info)? {
             Route::Path => path::answer(self, call).await,

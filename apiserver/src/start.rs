@@ -303,8 +303,8 @@ impl Apiserver {
         let authenticator = config.authentication.authenticator(issuer, &pki.front_proxy.certificate)?;
         let guards = Guards { audit: Audit::open(&config.audit)?, flow: config.flow, authorization: Some(steps) };
         let apiserver = Self::guarded(store, authenticator, Some(connector), Arc::new(Timestamp::now), guards).await?;
-        let trust =
-            Arc::new(certificate::Trust::new(&config.authentication.client_authorities(&pki.authority.certificate)?)?);
+        let authorities = config.authentication.client_authorities(&pki.authority.certificate)?;
+        let trust = Arc::new(certificate::Trust::new(&authorities)?);
         let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
         let tls = server::tls(certificate, key, &trust)?;
         let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
@@ -316,7 +316,7 @@ impl Apiserver {
             port: address.port(),
             service_ranges: vec![config.service_range.to_string()],
             service_ip: config.service_ip(),
-            client_authority: pki.authority.certificate.clone(),
+            client_authority: authorities,
             front_proxy_authority: pki.front_proxy.certificate.clone(),
         };
         bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;

@@ -77,7 +77,8 @@ async fn keys_are_rotated_by_writing_anew() {
     let second = server(Arc::new(with(&providers))).await;
     let (code, got) = send(&second, "GET", &format!("{SECRETS}/a"), Value::Null).await;
     assert_eq!((code, &got["data"]["password"]), (StatusCode::OK, &json!("aHVudGVyMg==")));
-    let mut watch = second.world.store.watch(KEY, 0).await.unwrap();
+    let newest = second.world.store.revision().await.unwrap();
+    let mut watch = second.world.store.watch(KEY, newest).await.unwrap();
     let (code, put) = send(&second, "PUT", &format!("{SECRETS}/a"), got.clone()).await;
     assert_eq!(code, StatusCode::OK);
     assert_ne!(put["metadata"]["resourceVersion"], got["metadata"]["resourceVersion"], "the form is stale");
