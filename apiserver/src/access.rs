@@ -6,7 +6,7 @@ use crds::{selector, user::User};
 use serde_json::Value;
 
 use crate::{
-    auth::{Authenticator, Bound, Lookup, certificate::Peer, impersonate},
+    auth::{Authenticator, Bound, Lookup, certificate::Peer, front_proxy::Proxy, impersonate},
     authorize::{Attributes, Authorize, Authorizer, Change, OBSERVED, Resource},
     cache::{Object, Observer},
     call::Call,
@@ -37,8 +37,19 @@ impl Access {
             call.user = user.clone();
             return Ok(());
         }
+        let now = world.now();
+        if let (Some(front), Some(proxy)) = (&self.authenticator.front_proxy, call.extensions.get::<Proxy>())
+            && let Some(user) = front.user(proxy, &mut call.headers, now)
+        {
+            call.user = Arc::new(user);
+            return Ok(());
+        }
         let peer = call.extensions.get::<Peer>().cloned().unwrap_or_default();
-        call.user = self.authenticator.authenticate(&peer, &call.headers, world, world.now()).await?;
+        let user = self.authenticator.authenticate(&peer, &call.headers, world, now).await?;
+        if user.name == User::ANONYMOUS && !self.authenticator.admits_anonymous(&call.info.path) {
+            return Err(ApiError::unauthorized());
+        }
+        call.user = user;
         Ok(())
     }
 
@@ -50,12 +61,21 @@ impl Access {
             let attributes = attributes(&call.user, &call.info, &call.info.verb, &fields);
             self.impersonation.impersonate(&*self.authorizer, &wanted, &attributes)?
         };
+        call.audit.impersonated(&user);
         call.user = Arc::new(user);
         Ok(())
     }
 
-    pub fn authorize(&self, call: &Call) -> Result<()> {
-        self.may(call, &call.info.verb)
+    pub async fn authorize(&self, call: &Call) -> Result<()> {
+        let fields = fields(&call.info);
+        let attributes = attributes(&call.user, &call.info, &call.info.verb, &fields);
+        let decision = self.authorizer.ask(&attributes).await;
+        if call.audit.is_on() {
+            let told = if decision.allowed() { "allow" } else { "forbid" };
+            call.audit.annotate("authorization.k8s.io/decision", told);
+            call.audit.annotate("authorization.k8s.io/reason", decision.reason());
+        }
+        attributes.judge(decision)
     }
 
     /// Whether the caller may also do something else with the same object: `create` for an update that creates.

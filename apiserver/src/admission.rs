@@ -1,6 +1,6 @@
 //! Admission: what may still change or refuse a request that is authorized. THE TABLE of plugins is here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crds::{
     kind::{Definition, Gvk},
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     authorize::Authorize,
     error::{ApiError, Result, Subject},
+    metrics::admission::Durations,
     world::World,
 };
 
@@ -153,6 +154,7 @@ pub trait Plugin: Send + Sync {
 /// The plugins that are on, in upstream's order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    durations: Durations,
 }
 
 impl Chain {
@@ -185,13 +187,22 @@ impl Chain {
     }
 
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins }
+        Self { plugins, durations: Durations::default() }
+    }
+
+    /// How long the plugins take.
+    pub fn durations(&self) -> &Durations {
+        &self.durations
     }
 
     /// With one more plugin, after all others.
     pub fn and(mut self, plugin: impl Plugin + 'static) -> Self {
         self.plugins.push(Box::new(plugin));
         self
+    }
+
+    fn note(&self, plugin: &dyn Plugin, step: &'static str, of: &Attributes, rejected: bool, begun: Instant) {
+        self.durations.note(plugin.name(), step, of.operation.name(), rejected, begun.elapsed());
     }
 
     /// Whether any plugin may change this object.
@@ -211,7 +222,10 @@ impl Chain {
     async fn admit_once(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
         for plugin in &self.plugins {
             if plugin.handles(attributes) {
-                plugin.admit(attributes, world).await?;
+                let begun = Instant::now();
+                let admitted = plugin.admit(attributes, world).await;
+                self.note(&**plugin, "admit", attributes, admitted.is_err(), begun);
+                admitted?;
             }
         }
         Ok(())
@@ -220,7 +234,10 @@ impl Chain {
     pub async fn validate(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
         for plugin in &self.plugins {
             if plugin.handles(attributes) {
-                plugin.validate(attributes, world).await?;
+                let begun = Instant::now();
+                let validated = plugin.validate(attributes, world).await;
+                self.note(&**plugin, "validate", attributes, validated.is_err(), begun);
+                validated?;
             }
         }
         Ok(())

@@ -15,13 +15,17 @@ use crate::error::{ApiError, Result};
 
 pub mod bootstrap_token;
 pub mod certificate;
+pub mod config;
+pub mod front_proxy;
 pub mod impersonate;
 pub mod issuer;
+pub mod jwt;
 pub mod review;
 pub mod static_token;
 pub mod token;
 pub mod token_cache;
 pub mod token_request;
+pub mod webhook;
 
 use certificate::Peer;
 
@@ -62,6 +66,12 @@ pub struct Authenticator {
     pub bootstrap_tokens: bool,
     /// Whether requests without credentials are let through to authorization.
     pub anonymous: bool,
+    /// If given, only to these paths.
+    pub anonymous_paths: Option<Vec<String>>,
+    /// Of tokens from outside of the cluster.
+    pub issuers: Vec<jwt::JwtAuthenticator>,
+    pub webhook: Option<webhook::WebhookTokens>,
+    pub front_proxy: Option<front_proxy::FrontProxy>,
     cache: token_cache::TokenCache,
     nobody: Arc<User>,
 }
@@ -73,6 +83,10 @@ impl Authenticator {
             static_tokens: static_token::StaticTokens::default(),
             bootstrap_tokens: false,
             anonymous: true,
+            anonymous_paths: None,
+            issuers: Vec::new(),
+            webhook: None,
+            front_proxy: None,
             cache: token_cache::TokenCache::default(),
             nobody: Arc::new(User::named(User::ANONYMOUS, &[User::UNAUTHENTICATED])),
         }
@@ -127,6 +141,41 @@ impl Authenticator {
         {
             return Ok(self.for_us(user, audiences));
         }
+        let mut refusals = Vec::new();
+        match self.service_account(token, audiences, lookup, now).await {
+            Ok(None) => {}
+            Ok(Some(bearer)) => return Ok(Some(bearer)),
+            Err(why) => refusals.push(why),
+        }
+        for issuer in &self.issuers {
+            match issuer.verify(token, now).await {
+                Ok(None) => {}
+                Ok(Some(user)) => return Ok(self.for_us(Arc::new(user), audiences)),
+                Err(why) => refusals.push(why),
+            }
+        }
+        if let Some(webhook) = &self.webhook {
+            match webhook.find(token, audiences, self.issuer.audiences(), now).await {
+                Ok(None) => {}
+                Ok(Some(bearer)) => return Ok(Some(bearer)),
+                Err(why) => refusals.push(why),
+            }
+        }
+        if refusals.is_empty() { Ok(None) } else { Err(refusals.join(", ")) }
+    }
+
+    /// Whether somebody without credentials may ask for this path.
+    pub fn admits_anonymous(&self, path: &str) -> bool {
+        self.anonymous_paths.as_ref().is_none_or(|paths| paths.iter().any(|known| known == path))
+    }
+
+    async fn service_account(
+        &self,
+        token: &str,
+        audiences: &[String],
+        lookup: &impl Lookup,
+        now: Timestamp,
+    ) -> std::result::Result<Option<Bearer>, String> {
         let verified = match self.cache.get(token, audiences, now) {
             Some(verified) => verified,
             None => {

@@ -6,13 +6,16 @@ use crds::{field::quote, selector::FieldTerm, user::User};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
+use self::mode::Step;
 use crate::error::{ApiError, Subject};
 
 pub mod escalation;
+pub mod mode;
 pub mod node;
 pub mod rbac;
 pub mod review;
 pub mod rule;
+pub mod webhook;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +76,14 @@ impl<'a> Attributes<'a> {
         text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
     }
 
+    /// Refuses what was not allowed.
+    pub fn judge(&self, decision: Decision) -> Result<(), ApiError> {
+        match decision {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(self.forbidden(&reason)),
+        }
+    }
+
     /// The 403 that upstream answers, with the reason that the authorizers gave.
     pub fn forbidden(&self, reason: &str) -> ApiError {
         let refusal = self.refusal();
@@ -90,6 +101,8 @@ impl<'a> Attributes<'a> {
 pub enum Why {
     #[default]
     Untold,
+    /// As another server has put it.
+    Told(String),
     Rbac(Arc<rbac::Binding>, usize),
 }
 
@@ -97,6 +110,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Untold => Ok(()),
+            Self::Told(reason) => f.write_str(reason),
             Self::Rbac(binding, subject) => write!(f, "RBAC: allowed by {}", binding.describe(*subject)),
         }
     }
@@ -115,6 +129,14 @@ impl Decision {
         matches!(self, Self::Allow(_))
     }
 
+    /// Why, in upstream's words; may be empty.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Allow(why) => why.to_string(),
+            Self::Deny(reason) | Self::NoOpinion(reason) => reason.clone(),
+        }
+    }
+
     fn because(reason: impl Into<String>) -> Self {
         Self::NoOpinion(reason.into())
     }
@@ -126,10 +148,7 @@ pub trait Authorize: Send + Sync {
 
     /// Refuses with upstream's 403 what is not allowed.
     fn require(&self, attributes: &Attributes) -> Result<(), ApiError> {
-        match self.decide(attributes) {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
-        }
+        attributes.judge(self.decide(attributes))
     }
 }
 
@@ -164,8 +183,9 @@ pub struct Rules {
     pub errors: Vec<String>,
 }
 
-/// The authorizers of a cluster: `system:masters`, Node, RBAC.
+/// The authorizers of a cluster: `system:masters`, then those of its modes.
 pub struct Authorizer {
+    steps: Vec<Step>,
     pub node: node::NodeAuthorizer,
     pub rbac: rbac::Rbac,
 }
@@ -173,7 +193,44 @@ pub struct Authorizer {
 impl Authorizer {
     /// `node_rules`: what every node may do that is not about particular objects, the rules of `system:node`.
     pub fn new(node_rules: Vec<PolicyRule>) -> Self {
-        Self { node: node::NodeAuthorizer::new(node_rules), rbac: rbac::Rbac::default() }
+        let steps = vec![Step::Node, Step::Rbac];
+        Self { steps, node: node::NodeAuthorizer::new(node_rules), rbac: rbac::Rbac::default() }
+    }
+
+    /// The same with other modes.
+    pub fn with_steps(self, steps: Vec<Step>) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// What a mode of this process says; none: it must be asked elsewhere.
+    fn local(&self, step: &Step, attributes: &Attributes) -> Option<Decision> {
+        Some(match step {
+            Step::AlwaysAllow => Decision::Allow(Why::Untold),
+            Step::AlwaysDeny => Decision::because("Everything is forbidden."),
+            Step::Node => self.node.decide(attributes),
+            Step::Rbac => self.rbac.decide(attributes),
+            Step::Webhook(_) => return None,
+        })
+    }
+
+    /// Decides; waits for other servers where they are to be asked.
+    pub async fn ask(&self, attributes: &Attributes<'_>) -> Decision {
+        if attributes.user.is_in(User::MASTERS) {
+            return Decision::Allow(Why::Untold);
+        }
+        let mut reasons = Vec::new();
+        for step in &self.steps {
+            let decision = match (self.local(step, attributes), step) {
+                (Some(decision), _) => decision,
+                (None, Step::Webhook(webhook)) => webhook.decide(attributes).await,
+                (None, _) => continue,
+            };
+            match decision {
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        nobody_decided(reasons)
     }
 
     /// Takes in a change of one of the [`OBSERVED`] resources; others are passed over.
@@ -187,6 +244,10 @@ impl Authorizer {
             rules.incomplete = true;
             rules.errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
         }
+        if self.steps.iter().any(|step| matches!(step, Step::Webhook(_))) {
+            rules.incomplete = true;
+            rules.errors.push("webhook authorizer does not support user rule resolution".to_owned());
+        }
         rules
     }
 }
@@ -197,15 +258,24 @@ impl Authorize for Authorizer {
             return Decision::Allow(Why::Untold);
         }
         let mut reasons = Vec::new();
-        for decision in [|a: &Self, of: &Attributes| a.node.decide(of), |a: &Self, of: &Attributes| a.rbac.decide(of)] {
-            match decision(self, attributes) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
+        for step in &self.steps {
+            let decision = match (self.local(step, attributes), step) {
+                (Some(decision), _) => decision,
+                (None, Step::Webhook(webhook)) => webhook.decide_now(attributes),
+                (None, _) => continue,
+            };
+            match decision {
                 Decision::NoOpinion(reason) => reasons.push(reason),
                 decided => return decided,
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        nobody_decided(reasons)
     }
+}
+
+fn nobody_decided(mut reasons: Vec<String>) -> Decision {
+    reasons.retain(|reason| !reason.is_empty());
+    Decision::NoOpinion(reasons.join("\n"))
 }
 
 /// How Go joins several errors into one: each told once.

@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 
 pub mod ensure;
-mod flow;
+pub mod flow;
 mod network;
 mod policy;
 mod reconcile;

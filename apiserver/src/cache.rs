@@ -1,7 +1,7 @@
 //! The watch cache: everything that is stored, kept current by one watch of the store; all reads come from here.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 use crds::kind::Definition;
 use futures::StreamExt;
 use parking_lot::RwLock;
-use store::{Entry, Revision, Store};
+use store::{Entry, Revision, Store, StoreError};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::error::{ApiError, Result};
@@ -45,7 +45,7 @@ pub fn key_of(storage_prefix: &str, namespace: &str, name: &str) -> String {
 /// The kind's prefix and the key below it.
 ///
 /// Upstream's prefixes are one segment, but for the core Service and Endpoints and for everything kept under its group.
-fn split_key(key: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_key(key: &str) -> Option<(&str, &str)> {
     let rest = key.strip_prefix(ROOT)?;
     let first = rest.find('/')?;
     let two =
@@ -105,6 +105,26 @@ impl Cache {
         self.kinds.write().entry(storage_prefix.into()).or_default().clone()
     }
 
+    /// Why an object, or any of a namespace (empty: of all), cannot be shown, if that is so. Nobody must take for
+    /// absent what is only unreadable.
+    pub async fn check_readable(&self, storage_prefix: &str, namespace: &str, name: Option<&str>) -> Result<()> {
+        let Some(key) = self.prefix(storage_prefix).unreadable(namespace, name) else { return Ok(()) };
+        let whole = format!("{ROOT}{storage_prefix}/{key}");
+        let why = match self.store.get(&whole).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(entry)) => match Object::new(&entry) {
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error),
+            },
+            Err(StoreError::Unreadable { why, .. }) => why,
+            Err(error) => return Err(ApiError::from_store(error)),
+        };
+        Err(match name {
+            Some(_) => ApiError::internal(why),
+            None => ApiError::internal(format!("unable to transform key {}: {why}", crds::field::quote(&whole))),
+        })
+    }
+
     /// Ends all watches, of all kinds.
     pub fn end_watches(&self) {
         self.kinds.read().values().for_each(|kind| kind.end_watches());
@@ -155,12 +175,16 @@ impl Cache {
     async fn fill(&self) -> Result<Revision> {
         let page = self.store.range(ROOT, None, 0, None).await.map_err(ApiError::from_store)?;
         let mut kinds: HashMap<Box<str>, BTreeMap<Box<str>, Arc<Object>>> = HashMap::new();
+        let mut unreadable: HashMap<Box<str>, BTreeSet<Box<str>>> = HashMap::new();
         for entry in &page.entries {
-            if let Some((prefix, key, object)) = read(entry) {
-                kinds.entry(prefix).or_default().insert(key, object);
+            let Some((prefix, key)) = split_key(&entry.key) else { continue };
+            match read(entry) {
+                Some(object) => drop(kinds.entry(prefix.into()).or_default().insert(key.into(), object)),
+                None => drop(unreadable.entry(prefix.into()).or_default().insert(key.into())),
             }
         }
-        let known: HashSet<Box<str>> = self.kinds.read().keys().cloned().chain(kinds.keys().cloned()).collect();
+        let known: HashSet<Box<str>> =
+            self.kinds.read().keys().chain(kinds.keys()).chain(unreadable.keys()).cloned().collect();
         for prefix in known {
             let objects = kinds.remove(&prefix).unwrap_or_default();
             let kind = self.prefix(&prefix);
@@ -169,7 +193,7 @@ impl Cache {
             }
             objects.iter().for_each(|(key, object)| self.observe(&prefix, key, Some(object)));
             kind.end_watches();
-            kind.fill(objects, page.revision);
+            kind.fill(objects, unreadable.remove(&prefix).unwrap_or_default(), page.revision);
         }
         self.advance(page.revision);
         Ok(page.revision)
@@ -185,16 +209,13 @@ impl Cache {
         let mut kinds: Vec<(&str, Vec<kind::Put>)> = Vec::new();
         for event in &events {
             let Some((prefix, key)) = split_key(&event.key) else { continue };
-            let object = match &event.value {
-                None => None,
-                Some(entry) => match Object::new(entry) {
-                    Ok(object) => Some(Arc::new(object)),
-                    Err(error) => {
-                        tracing::error!(%error, "an object that cannot be read is left out");
-                        continue;
-                    }
-                },
-            };
+            let object = event.value.as_ref().map(read);
+            if let Some(None) = object {
+                self.observe(prefix, key, None);
+                self.prefix(prefix).lose(key);
+                continue;
+            }
+            let object = object.flatten();
             match kinds.iter_mut().find(|(known, _)| *known == prefix) {
                 Some((_, changes)) => changes.push((key.into(), object)),
                 None => kinds.push((prefix, vec![(key.into(), object)])),
@@ -208,12 +229,11 @@ impl Cache {
     }
 }
 
-fn read(entry: &Entry) -> Option<(Box<str>, Box<str>, Arc<Object>)> {
-    let (prefix, key) = split_key(&entry.key)?;
+fn read(entry: &Entry) -> Option<Arc<Object>> {
     match Object::new(entry) {
-        Ok(object) => Some((prefix.into(), key.into(), Arc::new(object))),
+        Ok(object) => Some(Arc::new(object)),
         Err(error) => {
-            tracing::error!(%error, "an object that cannot be read is left out");
+            tracing::error!(%error, "an object cannot be read");
             None
         }
     }

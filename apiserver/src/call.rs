@@ -9,7 +9,9 @@ use http::{Extensions, HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 use crate::{
+    audit::Record,
     error::{ApiError, Result},
+    flow::Row,
     request::{Query, RequestInfo},
 };
 
@@ -38,6 +40,10 @@ pub struct Call {
     /// `Warning` headers of the answer.
     pub warnings: Vec<String>,
     pub audit_id: String,
+    /// What the audit log is told.
+    pub audit: Record,
+    /// By what flow control has judged it.
+    pub flow: Option<Arc<Row>>,
 }
 
 impl Call {
@@ -58,6 +64,8 @@ impl Call {
             extensions: parts.extensions,
             warnings: Vec::new(),
             audit_id,
+            audit: Record::default(),
+            flow: None,
         }
     }
 

@@ -22,6 +22,7 @@ use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use rustls::RootCertStore;
 
+pub(crate) use self::dial::Unverified;
 use self::{
     dial::Dialer,
     forward::Hop,

@@ -49,7 +49,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
         "openapi" => openapi(server, call).await?,
         ".well-known" | "openid" => openid(server, call, trimmed),
         "metrics" if trimmed == "metrics" => {
-            Some(answer::text(StatusCode::OK, server.metrics.text(&server.world).map_err(ApiError::internal)?))
+            Some(answer::text(StatusCode::OK, server.metrics.text(server).map_err(ApiError::internal)?))
         }
         _ => None,
     };
@@ -80,10 +80,9 @@ fn health(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
 /// How others come to trust the tokens of service accounts.
 fn openid(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
     let issuer = &server.access.authenticator.issuer;
-    let keys_url = || format!("{}/openid/v1/jwks", issuer.url().trim_end_matches('/'));
     let (media, document) = match path {
-        _ if call.method != Method::GET => return None,
-        ".well-known/openid-configuration" => ("application/json", issuer.configuration(&keys_url())),
+        _ if call.method != Method::GET || !issuer.is_discoverable() => return None,
+        ".well-known/openid-configuration" => ("application/json", issuer.configuration()),
         "openid/v1/jwks" => (issuer::KEYS_CONTENT_TYPE, issuer.keys()),
         _ => return None,
     };

@@ -9,6 +9,7 @@ use crate::{
     access::Access,
     admission::Chain,
     aggregate::Aggregator,
+    audit::Audit,
     call::{Call, Incoming},
     codec::{
         Form,
@@ -18,6 +19,7 @@ use crate::{
         negotiate::{self, Offer},
     },
     connect::{self, Connector},
+    flow::Flow,
     health::Health,
     metrics::Metrics,
     path::{self, Discovery},
@@ -35,6 +37,9 @@ pub struct Apiserver {
     pub health: Health,
     pub discovery: Discovery,
     pub metrics: Metrics,
+    /// None: nobody wants to know.
+    pub audit: Option<Audit>,
+    pub flow: Arc<Flow>,
     /// None: this server reaches no nodes.
     pub connector: Option<Connector>,
     pub aggregator: Aggregator,
@@ -46,11 +51,15 @@ impl Apiserver {
         let begun = std::time::Instant::now();
         let mut call = Call::new(request);
         let answered = AssertUnwindSafe(self.answer(&mut call)).catch_unwind().await;
-        let mut answer = answered.unwrap_or_else(|_| {
-            tracing::error!(method = %call.method, path = call.info.path, "a request panicked");
-            let words = "This request caused apiserver to panic. Look in the logs for details.";
-            answer::text(StatusCode::INTERNAL_SERVER_ERROR, words)
-        });
+        let mut answer = match answered {
+            Ok(answer) => call.audit.answered(answer, call.info.is_long_running(), &self.world.clock).await,
+            Err(panic) => {
+                tracing::error!(method = %call.method, path = call.info.path, "a request panicked");
+                call.audit.panicked(said(&*panic), self.world.now()).await;
+                let words = "This request caused apiserver to panic. Look in the logs for details.";
+                answer::text(StatusCode::INTERNAL_SERVER_ERROR, words)
+            }
+        };
         finish(&call, &mut answer);
         let code = answer.status();
         let known = self.is_served(&call.info);
@@ -79,14 +88,27 @@ impl Apiserver {
     }
 
     async fn admitted(&self, call: &mut Call) -> crate::error::Result<Answer> {
-        self.access.authenticate(call, &self.world).await?;
+        let authenticated = self.access.authenticate(call, &self.world).await;
+        if let Some(audit) = &self.audit {
+            call.audit = audit.begin(call, authenticated.is_ok(), self.world.now()).await;
+        }
+        authenticated?;
         self.access.impersonate(call)?;
-        self.access.authorize(call)?;
+        // As upstream, before authorization: refusals, too, are work.
+        let held = match self.flow.admit(call, &self.world).await {
+            Ok(held) => held,
+            Err(answer) => return Ok(answer),
+        };
+        let answer = self.authorized(call).await?;
+        Ok(held.follow(answer, &call.info))
+    }
+
+    async fn authorized(&self, call: &mut Call) -> crate::error::Result<Answer> {
+        self.access.authorize(call).await?;
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
         timeout::check(call)?;
-        // Flow control has its place here.
         let table = self.world.registry.table();
         if let Some(remote) = self.aggregator.find(&self.world, &table, &call.info.path) {
             return Ok(self.aggregator.answer(&self.world, call, &remote).await);
@@ -94,12 +116,20 @@ impl Apiserver {
         match route::find(&table, &call.method, &call.info)? {
             Route::Path => path::answer(self, call).await,
             Route::Resource(target) => {
-                call.warnings.extend(deprecation(&call.info));
+                if let Some(words) = deprecation(&call.info) {
+                    call.audit.annotate("k8s.io/deprecated", "true");
+                    call.warnings.push(words);
+                }
                 verbs::answer(self, call, &target).await
             }
         }
-        // The audit log has its place here.
     }
+}
+
+/// What a panic has said.
+fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown")
 }
 
 /// Other servers' answers are passed on as they are.
@@ -125,6 +155,9 @@ fn finish(call: &Call, answer: &mut Answer) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     if let Ok(id) = HeaderValue::from_str(&call.audit_id) {
         headers.insert("audit-id", id);
+    }
+    if let Some(row) = &call.flow {
+        row.tell(headers);
     }
     for warning in warning::headers(&call.warnings) {
         headers.append(header::WARNING, warning);

@@ -149,6 +149,17 @@ impl RequestInfo {
 }
 
 impl RequestInfo {
+    /// `apps/v1`, or `v1` of the core group.
+    pub fn group_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether the answer is a stream that lasts as long as its client wants: such a request does not count as work.
+    pub fn is_long_running(&self) -> bool {
+        let stream = matches!(self.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy");
+        matches!(self.verb.as_str(), "watch" | "proxy") || (self.is_resource && stream)
+    }
+
     /// The namespace that objects of this kind are in: none for a Namespace, whose own name stands in its place.
     pub fn namespace_of(&self, definition: &Definition) -> Cow<'_, str> {
         if definition.namespaced { Cow::Borrowed(self.namespace.as_str()) } else { Cow::Borrowed("") }

@@ -21,7 +21,10 @@ use warp::{Filter, Reply};
 
 use crate::{
     access::Identity,
-    auth::certificate::{Peer, Trust},
+    auth::{
+        certificate::{Peer, Trust},
+        front_proxy::Proxy,
+    },
     call::{BoxError, Incoming},
     codec::body::Body,
     pipeline::Apiserver,
@@ -117,11 +120,14 @@ impl Connection {
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = self.trust.peer(chain, self.apiserver.world.now());
+        let front_proxy = &self.apiserver.access.authenticator.front_proxy;
+        let proxy = front_proxy.as_ref().and_then(|front| front.recognize(chain, self.apiserver.world.now()));
         let remote = Remote(self.remote);
         let service = ServiceBuilder::new()
             .map_request(move |mut request: Request<HyperIncoming>| {
                 request.extensions_mut().insert(peer.clone());
                 request.extensions_mut().insert(remote);
+                proxy.clone().map(|proxy| request.extensions_mut().insert(proxy));
                 request
             })
             .service(warp::service(filter(self.apiserver)));
@@ -160,6 +166,7 @@ fn filter(
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<Proxy>())
         .and(warp::ext::optional::<Remote>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream())
@@ -170,6 +177,7 @@ fn filter(
              query: String,
              headers: HeaderMap,
              peer: Option<Peer>,
+             proxy: Option<Proxy>,
              remote: Option<Remote>,
              upgrade: Option<OnUpgrade>,
              body| async move {
@@ -183,6 +191,7 @@ fn filter(
                 *request.headers_mut() = headers;
                 let extensions = request.extensions_mut();
                 peer.map(|peer| extensions.insert(peer));
+                proxy.map(|proxy| extensions.insert(proxy));
                 remote.map(|remote| extensions.insert(remote));
                 upgrade.map(|upgrade| extensions.insert(upgrade));
                 reply(apiserver.serve(request).await)

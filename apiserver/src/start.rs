@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -16,12 +16,18 @@ use crate::{
     access::{self, Access},
     admission::{Chain, escalation::Escalation},
     aggregate::{self, Aggregator},
-    auth::{Authenticator, certificate, issuer},
-    authorize::Authorizer,
+    audit::{self, Audit},
+    auth::{self, Authenticator, certificate, issuer},
+    authorize::{
+        Authorizer,
+        mode::{Mode, ModeError, Step},
+    },
     bootstrap::{self, Cluster, ensure::EnsureError},
     cache::Cache,
     connect::Connector,
+    encryption::{self, EncryptedStore},
     error::ApiError,
+    flow::{self, Flow},
     health::Health,
     path::Discovery,
     pipeline::Apiserver,
@@ -48,12 +54,64 @@ pub struct Config {
     pub secure_port: u16,
     pub store: StoreKind,
     pub names: Names,
-    /// Of service account tokens.
-    pub issuer: String,
+    pub service_accounts: ServiceAccounts,
+    /// An EncryptionConfiguration: how objects are kept in the store.
+    pub encryption_provider_config: Option<PathBuf>,
+    pub audit: audit::Options,
+    pub flow: flow::Options,
+    pub authentication: auth::config::Options,
+    /// In their order.
+    pub authorization: Vec<Mode>,
     /// Where clients in the cluster reach this server; none: the address that this machine calls others from.
     pub advertise: Option<IpAddr>,
     /// The addresses of Services.
     pub service_range: IpNet,
+}
+
+/// How the tokens of service accounts are made and verified.
+#[derive(Clone, Debug)]
+pub struct ServiceAccounts {
+    /// The first is who makes the tokens; all are accepted.
+    pub issuers: Vec<String>,
+    /// Where verifiers find the keys; none: here.
+    pub jwks_uri: Option<String>,
+    /// Who this server is to tokens; none: the issuer.
+    pub audiences: Vec<String>,
+    /// PEM; none: a key of the data directory.
+    pub signing_key_file: Option<PathBuf>,
+    /// PEM, of keys whose tokens are accepted too.
+    pub key_files: Vec<PathBuf>,
+}
+
+impl Default for ServiceAccounts {
+    fn default() -> Self {
+        Self {
+            issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+            jwks_uri: None,
+            audiences: Vec::new(),
+            signing_key_file: None,
+            key_files: Vec::new(),
+        }
+    }
+}
+
+impl ServiceAccounts {
+    /// `address`: where this server is reached, `host:port`.
+    fn issuer(&self, own_key: &str, address: &str) -> Result<issuer::Issuer, StartError> {
+        let key = self.signing_key_file.as_deref().map_or_else(|| Ok(own_key.to_owned()), read)?;
+        let older: Vec<String> = self.key_files.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+        let older: Vec<String> = older.iter().flat_map(|file| issuer::split_keys(file)).collect();
+        let issuer = issuer::Issuer::new(&self.issuers, &self.audiences, &key, &older)?;
+        if !issuer.is_discoverable() {
+            tracing::warn!(issuer = issuer.url(), "the issuer is no https URL: verifiers cannot discover its keys");
+        }
+        let here = || format!("https://{address}/openid/v1/jwks");
+        Ok(issuer.with_keys_url(self.jwks_uri.clone().unwrap_or_else(here)))
+    }
+}
+
+fn read(path: &Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
 impl Config {
@@ -66,7 +124,12 @@ impl Config {
             names: Names { cluster_domain: "cluster.local".to_owned(), ..Names::default() },
             advertise: None,
             service_range: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12)),
-            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            service_accounts: ServiceAccounts::default(),
+            encryption_provider_config: None,
+            audit: audit::Options::default(),
+            flow: flow::Options::default(),
+            authentication: auth::config::Options::default(),
+            authorization: Mode::DEFAULT.to_vec(),
         }
     }
 }
@@ -116,16 +179,39 @@ pub enum StartError {
     Store(#[from] store::StoreError),
     #[error("the store cannot be read: {0}")]
     Cache(ApiError),
-    #[error("the rules of nodes")]
+    #[error("the objects that the server is built with")]
     Rules(#[from] serde_json::Error),
     #[error("the objects that every cluster has")]
     Bootstrap(#[from] EnsureError),
+    #[error("{path} cannot be read")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the audit log cannot be kept")]
+    Audit(#[from] audit::AuditError),
+    #[error("authentication")]
+    Authentication(#[from] auth::config::AuthenticationError),
+    #[error("authorization")]
+    Authorization(#[from] ModeError),
+    #[error("encryption at rest")]
+    Encryption(#[from] encryption::ConfigError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
         #[source]
         source: io::Error,
     },
+}
+
+/// What watches over requests.
+#[derive(Default)]
+pub struct Guards {
+    pub audit: Option<Audit>,
+    pub flow: flow::Options,
+    /// None: Node and RBAC.
+    pub authorization: Option<Vec<Step>>,
 }
 
 /// A server that runs.
@@ -149,6 +235,9 @@ impl Running {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the listener panicked");
         }
+        if let Some(audit) = &self.apiserver.audit {
+            audit.flush().await;
+        }
     }
 }
 
@@ -161,10 +250,28 @@ impl Apiserver {
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
         random: Random,
     ) -> Result<Arc<Self>, StartError> {
+        Self::guarded(store, authenticator, connector, clock, random, Guards::default()).await
+    }
+
+    /// The same with what watches over requests.
+    pub async fn guarded(
+        store: Arc<dyn Store>,
+        authenticator: Authenticator,
+        connector: Option<Connector>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        random: Random,
+        guards: Guards,
+    ) -> Result<Arc<Self>, StartError> {
         let registry = Arc::new(Registry::default());
-        let authorizer = Arc::new(Authorizer::new(bootstrap::node_rules()?));
+        let mut authorizer = Authorizer::new(bootstrap::node_rules()?);
+        if let Some(steps) = guards.authorization {
+            authorizer = authorizer.with_steps(steps);
+        }
+        let authorizer = Arc::new(authorizer);
         let observer = access::observer(authorizer.clone(), &registry);
-        let cache = Cache::start(store.clone(), vec![observer]).await.map_err(StartError::Cache)?;
+        let flow = Flow::new(guards.flow)?;
+        flow.start();
+        let cache = Cache::start(store.clone(), vec![observer, flow.observer()]).await.map_err(StartError::Cache)?;
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
@@ -174,6 +281,8 @@ impl Apiserver {
             metrics: Default::default(),
             connector,
             aggregator: Aggregator::default(),
+            audit: guards.audit,
+            flow,
         }))
     }
 
@@ -185,20 +294,28 @@ impl Apiserver {
             StoreKind::Memory => Arc::new(MemoryStore::new(&Options::default())),
             StoreKind::Embedded => Arc::new(EmbeddedStore::open(&config.data_dir.join("store"), &Options::default())?),
         };
-        let audiences = [config.issuer.clone()];
-        let issuer = issuer::Issuer::new(&audiences, &audiences, &pki.token_key, &[])?;
-        // As upstream, unless it is told who signs kubelets' certificates: they are not verified.
-        let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
-        let (clock, random) = (Arc::new(Timestamp::now), Random::default());
-        let apiserver = Self::open(store, Authenticator::new(issuer), Some(connector), clock, random).await?;
-        apiserver.aggregator.identify(pki.front_proxy_client.clone());
-        let trust = Arc::new(certificate::Trust::new(&pki.authority.certificate)?);
-        let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
-        let tls = server::tls(certificate, key, &trust)?;
+        let store = match &config.encryption_provider_config {
+            None => store,
+            Some(path) => Arc::new(EncryptedStore::new(store, encryption::Configuration::read(path)?)),
+        };
         let wanted = SocketAddr::new(config.bind, config.secure_port);
         let listen = |source| StartError::Listen { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let reached = SocketAddr::new(config.advertise(), address.port()).to_string();
+        let issuer = config.service_accounts.issuer(&pki.token_key, &reached)?;
+        // As upstream, unless it is told who signs kubelets' certificates: they are not verified.
+        let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
+        let steps = config.authorization.iter().map(Mode::step).collect::<Result<_, _>>().map_err(ModeError::from)?;
+        let authenticator = config.authentication.authenticator(issuer, &pki.front_proxy.certificate)?;
+        let guards = Guards { audit: Audit::open(&config.audit)?, flow: config.flow, authorization: Some(steps) };
+        let (clock, random) = (Arc::new(Timestamp::now), Random::default());
+        let apiserver = Self::guarded(store, authenticator, Some(connector), clock, random, guards).await?;
+        apiserver.aggregator.identify(pki.front_proxy_client.clone());
+        let authorities = config.authentication.client_authorities(&pki.authority.certificate)?;
+        let trust = Arc::new(certificate::Trust::new(&authorities)?);
+        let (certificate, key) = pki.serving.der().ok_or(StartError::Certificate)?;
+        let tls = server::tls(certificate, key, &trust)?;
         let admin_kubeconfig = config.data_dir.join("admin.kubeconfig");
         let admin = pki.client("admin", &Subject::admin(), now)?;
         let url = format!("https://127.0.0.1:{}", address.port());
@@ -208,10 +325,11 @@ impl Apiserver {
             port: address.port(),
             service_ranges: vec![config.service_range.to_string()],
             service_ip: config.service_ip(),
-            client_authority: pki.authority.certificate.clone(),
+            client_authority: authorities,
             front_proxy_authority: pki.front_proxy.certificate.clone(),
         };
         bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;
+        flow::dangling::start(Arc::downgrade(&apiserver));
         apiserver.health.ready();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, async move {

@@ -11,8 +11,7 @@ const UNITS: [&str; 8] = ["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "m", "h"
 
 /// Requests that end by themselves may say by when; the value must at least be one.
 pub fn check(call: &Call) -> Result<()> {
-    let long = call.info.verb == "watch"
-        || matches!(call.info.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy");
+    let long = call.info.is_long_running();
     let Some(text) = call.query.first("timeout").filter(|text| !text.is_empty() && !long) else { return Ok(()) };
     check_duration(text)
         .map_err(|why| ApiError::bad_request(format!("invalid timeout specified in the request URL - time: {why}")))

@@ -15,6 +15,7 @@ use crate::{
         answer::{self, Answer},
         decode,
         negotiate::{self, Offer},
+        typed,
     },
     error::Result,
     options::{DeleteOptions, FieldValidation, WriteOptions},
@@ -146,6 +147,7 @@ pub fn writer<'a>(
         tracks_fields: true,
         uid_is_precondition: call.info.verb == "update",
         warnings: Vec::new(),
+        audit: call.audit.clone(),
         audit_annotations: Default::default(),
     }
 }
@@ -156,7 +158,24 @@ pub async fn read_object(call: &mut Call, target: &Target, validation: FieldVali
     let body = call.read_body().await?;
     let decoded = decode::object(&body, media, &target.definition.gvk, validation)?;
     call.warnings.extend(decoded.warnings);
+    audit_object(call, &target.definition, &decoded.object);
     Ok(decoded.object)
+}
+
+/// Tells the audit log of the object that was sent; as upstream, with its defaults.
+pub fn audit_object(call: &Call, definition: &Definition, object: &Value) {
+    if !call.audit.is_on() {
+        return;
+    }
+    if !call.audit.wants_request() {
+        return call.audit.request_object(object);
+    }
+    let mut shown = object.clone();
+    if let Err(error) = definition.rules.set_defaults(&mut shown) {
+        tracing::debug!(%error, "an object that has no defaults is told as it was sent");
+    }
+    typed::canonical(&definition.gvk, &mut shown);
+    call.audit.request_object(&shown);
 }
 
 /// The options of a DELETE: from the body if there is one, else from the query.
@@ -166,5 +185,12 @@ pub async fn delete_options(call: &mut Call) -> Result<DeleteOptions> {
         return DeleteOptions::from_query(&call.query);
     }
     let media = negotiate::sent(&call.headers, false)?;
-    decode::delete_options(&body, media)?.validated()
+    let options = decode::delete_options(&body, media)?;
+    if call.audit.wants_request() {
+        let mut told = options.object();
+        told["kind"] = "DeleteOptions".into();
+        told["apiVersion"] = call.info.group_version().into();
+        call.audit.request_object(&told);
+    }
+    options.validated()
 }

@@ -16,6 +16,7 @@ use store::{Compare, Entry, Op, Outcome, Txn};
 use crate::{
     admission::{Attributes, Chain, Operation},
     allocate, apply,
+    audit::Record,
     cache::{Object, key_of},
     codec::typed,
     error::{ApiError, Result, Subject},
@@ -61,6 +62,8 @@ pub struct Writer<'a> {
     pub uid_is_precondition: bool,
     /// `Warning` headers of the answer.
     pub warnings: Vec<String>,
+    /// What the audit log is told.
+    pub audit: Record,
     pub audit_annotations: std::collections::BTreeMap<String, String>,
 }
 
@@ -193,6 +196,7 @@ impl Writer<'_> {
         let before = self.admission.may_change(&attributes).then(|| attributes.object.clone());
         let admitted = self.admission.admit(&mut attributes, self.world).await;
         self.warnings.append(&mut attributes.warnings);
+        self.audit.annotate_all(&attributes.audit_annotations);
         self.audit_annotations.append(&mut attributes.audit_annotations);
         admitted?;
         let changed = before.is_some_and(|before| attributes.object != before);
@@ -210,6 +214,7 @@ impl Writer<'_> {
             admitted = self.admission.validate(&mut attributes, self.world).await;
         }
         self.warnings.append(&mut attributes.warnings);
+        self.audit.annotate_all(&attributes.audit_annotations);
         self.audit_annotations.append(&mut attributes.audit_annotations);
         admitted?;
         Ok(attributes.object.unwrap_or_default())
@@ -219,6 +224,7 @@ impl Writer<'_> {
     pub(crate) async fn validate(&mut self, mut attributes: Attributes) -> Result<Value> {
         let validated = self.admission.validate(&mut attributes, self.world).await;
         self.warnings.append(&mut attributes.warnings);
+        self.audit.annotate_all(&attributes.audit_annotations);
         self.audit_annotations.append(&mut attributes.audit_annotations);
         validated?;
         Ok(attributes.object.unwrap_or_default())
@@ -418,7 +424,7 @@ impl Writer<'_> {
         let change = self.allocation(Some(&there.value), Some(&object))?;
         let bytes = self.encode(object)?;
         let mut entry = there.entry.clone();
-        if bytes != entry.value {
+        if bytes != entry.value || self.world.store.is_stale(&entry).await.map_err(ApiError::from_store)? {
             match self.put(&entry.key, entry.modified, bytes.clone(), change).await? {
                 Commit::Done(revision) => entry.modified = revision,
                 Commit::Conflict(now) => return Ok(Err(now)),

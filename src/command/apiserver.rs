@@ -1,6 +1,9 @@
 //! `keelson apiserver`: the API server alone, from nothing.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use apiserver::{
     pipeline::Apiserver as Server,
@@ -10,6 +13,12 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::{Place, Result, asked_to_end};
+
+mod audit;
+mod authentication;
+mod authorization;
+mod flow;
+mod service_account;
 
 #[derive(Args)]
 pub struct Apiserver {
@@ -27,6 +36,19 @@ pub struct Apiserver {
     /// Where objects are kept.
     #[arg(long, value_enum, default_value_t)]
     store: Store,
+    /// An EncryptionConfiguration: how resources are encrypted in the store.
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
+    #[command(flatten)]
+    service_accounts: service_account::Flags,
+    #[command(flatten)]
+    authentication: authentication::Flags,
+    #[command(flatten)]
+    authorization: authorization::Flags,
+    #[command(flatten)]
+    audit: audit::Flags,
+    #[command(flatten)]
+    flow: flow::Flags,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -36,6 +58,11 @@ pub enum Store {
     /// In the data directory.
     #[default]
     Embedded,
+}
+
+/// `5m30s`
+fn duration(text: &str) -> std::result::Result<std::time::Duration, String> {
+    apiserver::authorize::mode::duration(text).ok_or_else(|| format!("\"{text}\" is no duration"))
 }
 
 impl From<Store> for StoreKind {
@@ -53,6 +80,12 @@ impl Apiserver {
         let mut config = Config::new(data.path());
         (config.bind, config.secure_port, config.store) = (self.bind_address, self.secure_port, self.store.into());
         config.service_range = self.service_cluster_ip_range;
+        config.encryption_provider_config = self.encryption_provider_config;
+        self.service_accounts.put(&mut config);
+        self.authentication.put(&mut config)?;
+        self.authorization.put(&mut config)?;
+        self.audit.put(&mut config);
+        self.flow.put(&mut config);
         let running = Server::start(config).await?;
         tracing::info!(address = %running.address, kubeconfig = %running.admin_kubeconfig.display(), "serving");
         asked_to_end().await?;

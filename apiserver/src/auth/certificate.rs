@@ -85,6 +85,18 @@ impl Trust {
         Arc::new(AnyCertificate { hints: self.hints.clone(), provider: Arc::clone(&self.provider) })
     }
 
+    /// The common name of a client's certificate that holds, and until when.
+    pub fn common_name(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Option<(String, Timestamp)> {
+        let (own, intermediates) = chain.split_first()?;
+        let seconds = u64::try_from(now.as_second()).ok()?;
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        self.verifier.verify_client_cert(own, intermediates, at).ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(own).ok()?;
+        let name = certificate.subject().iter_common_name().last()?.as_str().ok()?.to_owned();
+        let until = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+        Some((name, until))
+    }
+
     /// Judges the certificates that a client showed, its own first.
     pub fn peer(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Peer {
         let [own, intermediates @ ..] = chain else { return Peer::Nobody };

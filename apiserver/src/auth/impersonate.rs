@@ -52,7 +52,7 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<User>> {
 }
 
 /// A key that is not well escaped stays as it is.
-fn unescape(key: &str) -> String {
+pub(super) fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

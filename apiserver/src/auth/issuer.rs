@@ -39,6 +39,8 @@ pub struct Issuer {
     signing: EncodingKey,
     header: Header,
     verifying: Vec<VerifyingKey>,
+    /// Where [`Issuer::keys`] is served.
+    keys_url: String,
 }
 
 /// A token whose signature and audience are right; whether it still holds is for [`Claims::check`] to say.
@@ -71,7 +73,19 @@ impl Issuer {
             signing: signing.map_err(|e| wrong(&e))?,
             header,
             verifying,
+            keys_url: String::new(),
         })
+    }
+
+    /// Tells verifiers to fetch the keys there.
+    pub fn with_keys_url(mut self, url: impl Into<String>) -> Self {
+        self.keys_url = url.into();
+        self
+    }
+
+    /// Whether others can be told how to verify tokens: only an issuer that is a URL can be asked.
+    pub fn is_discoverable(&self) -> bool {
+        self.url().starts_with("https://") && !self.url().contains(['?', '#'])
     }
 
     /// Who we are to tokens.
@@ -127,14 +141,14 @@ impl Issuer {
         Ok(Verified { claims, user, audiences })
     }
 
-    /// `/.well-known/openid-configuration`; `keys_url` is where [`Issuer::keys`] is served.
-    pub fn configuration(&self, keys_url: &str) -> Value {
+    /// `/.well-known/openid-configuration`
+    pub fn configuration(&self) -> Value {
         let mut algorithms: Vec<_> = self.verifying.iter().map(|k| &k.public["alg"]).collect();
         algorithms.sort_by_key(|a| a.as_str());
         algorithms.dedup();
         json!({
             "issuer": self.url(),
-            "jwks_uri": keys_url,
+            "jwks_uri": self.keys_url,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": algorithms,
@@ -149,6 +163,19 @@ impl Issuer {
 
 fn intersect(asked: &[String], own: &[String]) -> Vec<String> {
     asked.iter().filter(|a| own.contains(a)).cloned().collect()
+}
+
+/// The blocks of a PEM file, each by itself.
+pub fn split_keys(pem: &str) -> Vec<String> {
+    let (mut keys, mut key) = (Vec::new(), String::new());
+    for line in pem.lines() {
+        key.push_str(line);
+        key.push('\n');
+        if line.starts_with("-----END ") {
+            keys.push(std::mem::take(&mut key));
+        }
+    }
+    keys
 }
 
 fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {

@@ -298,7 +298,7 @@ fn others_can_verify_our_tokens() {
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     validation.set_issuer(&[URL]);
     jsonwebtoken::decode::<token::Claims>(&signed, &key, &validation).unwrap();
-    let configuration = it.issuer.configuration("https://x/openid/v1/jwks");
+    let configuration = it.issuer.configuration();
     assert_eq!(configuration["issuer"], URL);
     assert_eq!(configuration["id_token_signing_alg_values_supported"], json!(["ES256"]));
 }

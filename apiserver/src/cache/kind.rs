@@ -1,9 +1,12 @@
 //! The cache of one kind: its objects, its recent changes, and who watches them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +32,8 @@ pub type Put = (Box<str>, Option<Arc<Object>>);
 
 #[derive(Default)]
 pub struct KindCache {
+    /// How many events clients were sent.
+    told: AtomicU64,
     state: RwLock<State>,
     watchers: Mutex<Vec<Watcher>>,
 }
@@ -37,6 +42,10 @@ pub struct KindCache {
 struct State {
     /// By the key below the kind's prefix: `namespace/name`, or the name.
     objects: BTreeMap<Box<str>, Arc<Object>>,
+    /// The keys of what is stored but cannot be read.
+    unreadable: BTreeSet<Box<str>>,
+    /// The size of all objects.
+    bytes: usize,
     /// Of the last change of this kind.
     revision: Revision,
     history: VecDeque<Arc<Event>>,
@@ -101,6 +110,11 @@ impl KindCache {
         self.len() == 0
     }
 
+    /// The size of all objects, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.state.read().bytes
+    }
+
     /// The revision of the last change of this kind: what is derived from its objects stays right until it moves.
     pub fn revision(&self) -> Revision {
         self.state.read().revision
@@ -134,11 +148,34 @@ impl KindCache {
     }
 
     /// Takes over all objects, as after a restart; nothing is told to watchers.
-    pub fn fill(&self, objects: BTreeMap<Box<str>, Arc<Object>>, revision: Revision) {
+    pub fn fill(&self, objects: BTreeMap<Box<str>, Arc<Object>>, unreadable: BTreeSet<Box<str>>, revision: Revision) {
         let mut state = self.state.write();
+        state.unreadable = unreadable;
+        state.bytes = objects.values().map(|object| object.json.len()).sum();
         state.revision = objects.values().map(|o| o.revision).max().unwrap_or_default();
         state.objects = objects;
         state.floor = revision;
+    }
+
+    /// An object has become unreadable: watchers cannot be told of it, and must not take it for deleted.
+    pub fn lose(&self, key: &str) {
+        let mut state = self.state.write();
+        if let Some(lost) = state.objects.remove(key) {
+            state.bytes -= lost.json.len();
+        }
+        state.unreadable.insert(key.into());
+        drop(state);
+        self.end_watches();
+    }
+
+    /// The key of an object that is there but cannot be read: of this one, or of any in the namespace (empty: in all).
+    pub fn unreadable(&self, namespace: &str, name: Option<&str>) -> Option<Box<str>> {
+        let state = self.state.read();
+        let found = state.unreadable.iter().find(|key| {
+            let (there, called) = key.split_once('/').unwrap_or(("", key));
+            (namespace.is_empty() || there == namespace) && name.is_none_or(|name| called == name)
+        });
+        found.cloned()
     }
 
     /// The keys that are known.
@@ -182,6 +219,16 @@ impl KindCache {
         Registered { start, revision, changes }
     }
 
+    /// An event was sent to a client.
+    pub fn note_told(&self) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events clients were sent.
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
+    }
+
     pub fn watcher_count(&self) -> usize {
         self.watchers.lock().len()
     }
@@ -216,10 +263,15 @@ impl State {
     fn apply(&mut self, revision: Revision, changes: Vec<Put>) -> Vec<Arc<Event>> {
         let mut events = Vec::with_capacity(changes.len());
         for (key, object) in changes {
+            if !self.unreadable.is_empty() {
+                self.unreadable.remove(&key);
+            }
+            self.bytes += object.as_ref().map_or(0, |object| object.json.len());
             let previous = match &object {
                 Some(object) => self.objects.insert(key, object.clone()),
                 None => self.objects.remove(&key),
             };
+            self.bytes -= previous.as_ref().map_or(0, |previous| previous.json.len());
             if object.is_none() && previous.is_none() {
                 continue;
             }

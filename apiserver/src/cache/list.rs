@@ -59,6 +59,8 @@ impl Cache {
                 }
             };
         }
+        let selected = filter.name.as_deref();
+        self.check_readable(&filter.definition.storage_prefix, &filter.namespace, selected).await?;
         match request.freshness {
             Freshness::Latest => self.wait_until_current().await?,
             // As upstream: with resourceVersion=0 the limit does not count.

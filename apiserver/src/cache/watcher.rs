@@ -50,6 +50,8 @@ impl Cache {
             From::Now => None,
             From::After(revision) => Some(revision),
         };
+        let selected = filter.name.as_deref();
+        self.check_readable(&filter.definition.storage_prefix, &filter.namespace, selected).await?;
         let applied = self.revision();
         let registered = kind.register(filter.clone(), after, matches!(from, From::State(_)));
         let first = match registered.start {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Form, Media, Shape, body::Body, json, negotiate, typed, yaml};
 use crate::{
+    audit::event::ResponseStatus,
     cache::{Object, list::Listing},
     error::{ApiError, Result},
     registry,
@@ -77,6 +78,7 @@ pub fn error(form: Form, error: &ApiError) -> Answer {
     if let Some(seconds) = retry {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    answer.extensions_mut().insert(ResponseStatus::of(error.status()));
     answer
 }
 
@@ -91,8 +93,11 @@ fn status_object(mut status: Value) -> Value {
 
 /// A Status that tells of success.
 pub fn success(code: StatusCode, form: Form, details: Value) -> Result<Answer> {
+    let told = ResponseStatus::success(&details);
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
-    value(code, Form { shape: Shape::Object, ..form }, &status)
+    let mut answer = value(code, Form { shape: Shape::Object, ..form }, &status)?;
+    answer.extensions_mut().insert(told);
+    Ok(answer)
 }
 
 /// One object in the shape that was asked for.

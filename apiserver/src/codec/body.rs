@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -23,6 +23,21 @@ pub enum Body {
     Chunks(Chunks),
     /// Another server's answer. Its errors cut the connection off, or a short answer would look whole.
     Relay(Relay),
+}
+
+/// A relayed body, and what is kept as long as it is sent.
+struct Holding<H> {
+    relay: Relay,
+    _held: H,
+}
+
+impl<H: Unpin> http_body::Body for Holding<H> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.relay.poll(context)
+    }
 }
 
 /// Behind a lock that is never waited for: it only makes the body shareable, which warp asks for.
@@ -57,6 +72,47 @@ impl Stream for Relay {
 }
 
 impl Body {
+    /// Keeps something until the body has been sent, or nobody wants it any more.
+    pub fn holding(self, held: impl Send + Sync + Unpin + 'static) -> Self {
+        match self {
+            Self::Empty | Self::Full(_) => self,
+            Self::Chunks(mut chunks) => {
+                let mut held = Some(held);
+                Self::chunks(futures::stream::poll_fn(move |context| {
+                    let chunk = std::task::ready!(chunks.poll_next_unpin(context));
+                    if chunk.is_none() {
+                        drop(held.take());
+                    }
+                    Poll::Ready(chunk)
+                }))
+            }
+            Self::Relay(relay) => Self::Relay(Relay::new(UnsyncBoxBody::new(Holding { relay, _held: held }))),
+        }
+    }
+
+    /// Keeps something until the stream has nothing to send for the first time: until what a watch begins with is out.
+    pub fn holding_until_idle(self, held: impl Send + Sync + Unpin + 'static) -> Self {
+        let Self::Chunks(mut chunks) = self else { return self };
+        let mut held = Some(held);
+        Self::chunks(futures::stream::poll_fn(move |context| {
+            let polled = chunks.poll_next_unpin(context);
+            if held.is_some() && !matches!(polled, Poll::Ready(Some(_))) {
+                drop(held.take());
+            }
+            polled
+        }))
+    }
+
+    /// Chunks as one piece; a relayed answer stays as it is.
+    pub async fn collected(self) -> Self {
+        let Self::Chunks(mut chunks) = self else { return self };
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = chunks.next().await {
+            whole.extend_from_slice(&chunk);
+        }
+        whole.freeze().into()
+    }
+
     pub fn chunks(stream: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Self {
         Self::Chunks(Box::pin(stream))
     }

@@ -37,7 +37,7 @@ pub(super) struct Dialer {
 impl Dialer {
     pub fn new(identity: &Identity, kubelet_roots: Option<RootCertStore>) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
-        let unknowing = || Verification { provider: provider.clone() };
+        let unknowing = || Unverified::new(provider.clone());
         let builder = || {
             let builder = ClientConfig::builder_with_provider(provider.clone());
             builder.with_safe_default_protocol_versions().map_err(ApiError::internal)
@@ -99,11 +99,17 @@ pub(super) async fn check_proxyable(host: &str) -> Result<()> {
 
 /// Accepts every certificate; the handshake's signature must still be right.
 #[derive(Debug)]
-struct Verification {
+pub(crate) struct Unverified {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verification {
+impl Unverified {
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self { provider }
+    }
+}
+
+impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,

@@ -35,6 +35,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let body = call.read_body().await?;
     let decoded = decode::object(&body, media, &gvk(), options.field_validation)?;
     call.warnings.extend(decoded.warnings);
+    call.audit.request_object(&decoded.object);
     let mut binding = decoded.object;
     metadata::match_namespace(&mut binding, &call.info.namespace)?;
     let pods = pods(&server.world.registry)?;

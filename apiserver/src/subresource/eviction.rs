@@ -57,6 +57,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let kind = gvk(&serde_json::from_slice(&body).unwrap_or_default());
     let decoded = decode::object(&body, media, &kind, options.field_validation)?;
     call.warnings.extend(decoded.warnings);
+    call.audit.request_object(&decoded.object);
     let mut eviction = decoded.object;
     metadata::match_namespace(&mut eviction, &call.info.namespace)?;
     if metadata::text(&eviction, "name") != call.info.name {
@@ -177,6 +178,7 @@ impl Evicting<'_> {
             audit_annotations: Default::default(),
             admission: &self.server.admission,
             tracks_fields: true,
+            audit: self.writer.audit.clone(),
             ..self.writer
         };
         let (pod, now) = (self.writer.name, world.now());

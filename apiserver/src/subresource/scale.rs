@@ -155,6 +155,7 @@ async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &Sc
     let body = call.read_body().await?;
     let decoded = decode::object(&body, media, &gvk(), options.field_validation)?;
     call.warnings.extend(decoded.warnings);
+    call.audit.request_object(&decoded.object);
     let mut scale = decoded.object;
     metadata::match_namespace(&mut scale, &call.info.namespace_of(&target.definition))?;
     metadata::match_name(&scale, &call.info.name)?;

@@ -36,6 +36,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let body = call.read_body().await?;
     let decoded = decode::object(&body, media, &KIND, options.field_validation)?;
     call.warnings.extend(decoded.warnings);
+    call.audit.request_object(&decoded.object);
     let mut request = decoded.object;
     metadata::match_namespace(&mut request, &call.info.namespace)?;
     token_request::set_defaults(&mut request);
@@ -70,6 +71,7 @@ async fn admitted(
         admitted = server.admission.validate(&mut attributes, &server.world).await;
     }
     call.warnings.append(&mut attributes.warnings);
+    call.audit.annotate_all(&attributes.audit_annotations);
     admitted?;
     attributes.object.ok_or_else(|| ApiError::internal("admission took the request away"))
 }

@@ -22,7 +22,11 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         Some(revision) => cache.wait_for(revision).await?,
     };
     let info = &call.info;
-    let object = server.world.object(definition, &info.namespace_of(definition), &info.name);
+    let namespace = info.namespace_of(definition);
+    let object = server.world.object(definition, &namespace, &info.name);
+    if object.is_none() {
+        cache.check_readable(&definition.storage_prefix, &namespace, Some(&info.name)).await?;
+    }
     let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &info.name };
     let object = object.ok_or_else(|| ApiError::not_found(on))?;
     super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object))

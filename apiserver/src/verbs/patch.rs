@@ -82,6 +82,7 @@ pub async fn write(
     let body = call.read_body().await?;
     let options = WriteOptions::from_query(&call.query, "PatchOptions", kind == Kind::Apply)?;
     let (parsed, strict) = parse(kind, &body)?;
+    call.audit.patch(&parsed);
     let patch = Patch { kind, gvk, validation: options.field_validation, body: parsed, strict };
     let namespace = call.info.namespace_of(&target.definition).into_owned();
     let name = call.info.name.clone();

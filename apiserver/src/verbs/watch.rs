@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     cache::{
-        Cache, Change, Object,
+        Cache, Change, KindCache, Object,
         kind::Delivery,
         watcher::{First, From, Watch},
     },
@@ -60,8 +60,14 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         None => Duration::from_secs(LIFE_SECONDS + server.world.random.below(LIFE_SECONDS.into()) as u64),
     };
     let include = IncludeObject::parse(call.query.first("includeObject").unwrap_or_default())?;
-    let encoder =
-        Encoder { definition: definition.clone(), form, include, world: server.world.clone(), columns_told: false };
+    let encoder = Encoder {
+        definition: definition.clone(),
+        kind: cache.kind(definition),
+        form,
+        include,
+        world: server.world.clone(),
+        columns_told: false,
+    };
     let body = match cache.watch(filter, from).await {
         Ok(watch) => {
             let initial_end = options.bookmarks && options.send_initial_events == Some(true);
@@ -89,6 +95,7 @@ async fn start(server: &Apiserver, options: &ListOptions) -> Result<From> {
 
 struct Encoder {
     definition: Arc<Definition>,
+    kind: Arc<KindCache>,
     form: Form,
     include: IncludeObject,
     world: Arc<World>,
@@ -98,6 +105,7 @@ struct Encoder {
 
 impl Encoder {
     fn event(&mut self, (change, event): &Delivery) -> Bytes {
+        self.kind.note_told();
         if self.form.shape == Shape::Table {
             return event.shown(*change).map(|object| self.table(change.name(), object)).unwrap_or_default();
         }
@@ -119,6 +127,7 @@ impl Encoder {
     }
 
     fn first(&mut self, object: &Arc<Object>) -> Bytes {
+        self.kind.note_told();
         match self.form.shape {
             Shape::Table => self.table(Change::Added.name(), object),
             _ => self.frame(Change::Added.name(), object),

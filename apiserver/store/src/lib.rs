@@ -105,6 +105,9 @@ pub enum StoreError {
     Behind,
     #[error("the data directory {path} is damaged: {why}")]
     Damaged { path: String, why: String },
+    /// What is kept under this key cannot be read, for instance because the key to decrypt it is missing.
+    #[error("{why}")]
+    Unreadable { key: String, why: String },
     #[error("the store failed: {what}")]
     Failed {
         what: String,
@@ -172,6 +175,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The revision of the last change; reads from now on show at least this.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
+
+    /// Whether the same value, written again, would be kept in another form: encrypted with another key.
+    fn is_stale<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<bool>> {
+        let _ = entry;
+        Box::pin(std::future::ready(Ok(false)))
+    }
 
     /// The oldest revision that can still be read, and watched from.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>>;

@@ -1,0 +1,58 @@
+//! How long admission takes: `apiserver_admission_controller_admission_duration_seconds`.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Upstream's buckets, in seconds.
+const SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    name: &'static str,
+    r#type: &'static str,
+    operation: &'static str,
+    rejected: &'static str,
+}
+
+/// By plugin, step, operation and outcome.
+pub struct Durations(Family<Labels, Histogram, fn() -> Histogram>);
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(histogram as fn() -> Histogram))
+    }
+}
+
+impl Durations {
+    /// `step`: `admit` or `validate`.
+    pub fn note(
+        &self,
+        name: &'static str,
+        step: &'static str,
+        operation: &'static str,
+        rejected: bool,
+        took: Duration,
+    ) {
+        let rejected = if rejected { "true" } else { "false" };
+        let labels = Labels { name, r#type: step, operation, rejected };
+        self.0.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::default();
+        let help = "Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)";
+        registry.register("apiserver_admission_controller_admission_duration_seconds", help, self.0.clone());
+        let mut out = String::new();
+        text::encode_registry(&mut out, &registry)?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,74 @@
+//! The text that is scraped: families with their samples, in the format of Prometheus.
+
+use std::fmt::{Display, Write};
+
+#[derive(Default)]
+pub struct Text(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Text {
+    /// Begins a family; its samples follow.
+    pub fn family<'a>(&'a mut self, name: &'a str, kind: Kind, help: &str) -> Family<'a> {
+        let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+        Family { text: self, name }
+    }
+
+    /// What was written elsewhere in this format; the mark of its end would hide what follows.
+    pub fn append(&mut self, text: &str) {
+        self.0.push_str(text.strip_suffix("# EOF\n").unwrap_or(text));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments) {
+        // Writing to a text does not fail.
+        if writeln!(self.0, "{line}").is_err() {
+            tracing::debug!("a metric is left out");
+        }
+    }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+pub struct Family<'a> {
+    text: &'a mut Text,
+    name: &'a str,
+}
+
+impl Family<'_> {
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let name = self.name;
+        if labels.is_empty() {
+            return self.text.line(format_args!("{name} {value}"));
+        }
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        self.text.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family() {
+        let mut text = Text::default();
+        let mut family = text.family("a_total", Kind::Counter, "How many.");
+        family.sample(&[("x", "say \"a\""), ("y", "b")], 1.5);
+        family.sample(&[], 2);
+        let want =
+            "# HELP a_total How many.\n# TYPE a_total counter\na_total{x=\"say \\\"a\\\"\",y=\"b\"} 1.5\na_total 2\n";
+        assert_eq!(text.into_string(), want);
+    }
+}

@@ -1,0 +1,63 @@
+//! Flags about who may do what.
+
+use std::{path::PathBuf, time::Duration};
+
+use apiserver::{
+    authorize::{mode::Mode, webhook},
+    start::Config,
+};
+use clap::Args;
+
+use super::super::Result;
+
+#[derive(Args)]
+pub struct Flags {
+    /// The authorizers, in their order: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook.
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    authorization_mode: Vec<String>,
+    /// An AuthorizationConfiguration, in place of the other flags.
+    #[arg(long, conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    authorization_config: Option<PathBuf>,
+    /// A kubeconfig: the server that is asked what is allowed.
+    #[arg(long)]
+    authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of SubjectAccessReviews that it is sent.
+    #[arg(long, default_value = "v1beta1")]
+    authorization_webhook_version: String,
+    /// How long it is kept that something is allowed.
+    #[arg(long, default_value = "5m0s", value_parser = super::duration)]
+    authorization_webhook_cache_authorized_ttl: Duration,
+    /// How long it is kept that something is not allowed.
+    #[arg(long, default_value = "30s", value_parser = super::duration)]
+    authorization_webhook_cache_unauthorized_ttl: Duration,
+}
+
+impl Flags {
+    pub fn put(self, config: &mut Config) -> Result {
+        config.authorization = match &self.authorization_config {
+            Some(path) => Mode::read(path)?,
+            None => self.authorization_mode.iter().map(|name| self.mode(name)).collect::<Result<_>>()?,
+        };
+        Ok(())
+    }
+
+    fn mode(&self, name: &str) -> Result<Mode> {
+        Ok(match name {
+            "AlwaysAllow" => Mode::AlwaysAllow,
+            "AlwaysDeny" => Mode::AlwaysDeny,
+            "Node" => Mode::Node,
+            "RBAC" => Mode::Rbac,
+            "Webhook" => {
+                let file = self.authorization_webhook_config_file.clone();
+                let file = file.ok_or("authorization-mode Webhook's authorization config file not passed")?;
+                Mode::Webhook(webhook::Options {
+                    version: self.authorization_webhook_version.clone(),
+                    authorized_ttl: self.authorization_webhook_cache_authorized_ttl,
+                    unauthorized_ttl: self.authorization_webhook_cache_unauthorized_ttl,
+                    ..webhook::Options::new(file)
+                })
+            }
+            other => return Err(format!("authorization-mode \"{other}\" is not a valid mode").into()),
+        })
+    }
+}
