@@ -22,15 +22,19 @@ pub mod default_storage_class;
 pub mod default_toleration_seconds;
 pub mod edit;
 pub mod escalation;
+mod expression;
 pub mod limit_ranger;
+pub mod mutating_admission_policy;
 pub mod mutating_webhook;
 pub mod namespace_lifecycle;
+pub mod node_declared_feature_validator;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
 mod pod_reference;
 pub mod pod_resize_validator;
 pub mod pod_security;
 pub mod pod_topology_labels;
+mod policy;
 pub mod priority;
 mod reinvocation;
 pub mod resource_quota;
@@ -40,6 +44,7 @@ mod select;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
+pub mod validating_admission_policy;
 pub mod validating_webhook;
 mod version;
 mod webhook;
@@ -174,13 +179,16 @@ impl Chain {
             Box::<persistent_volume_claim_resize::PersistentVolumeClaimResize>::default(),
             Box::<runtime_class::RuntimeClass>::default(),
             Box::new(certificate::CertificateApproval::new(authorizer.clone())),
-            Box::new(certificate::CertificateSigning::new(authorizer)),
+            Box::new(certificate::CertificateSigning::new(authorizer.clone())),
             Box::<certificate::CertificateSubjectRestriction>::default(),
             Box::<default_ingress_class::DefaultIngressClass>::default(),
             Box::<pod_topology_labels::PodTopologyLabels>::default(),
+            Box::<node_declared_feature_validator::NodeDeclaredFeatureValidator>::default(),
             Box::<pod_resize_validator::PodResizeValidator>::default(),
-            Box::<mutating_webhook::MutatingAdmissionWebhook>::default(),
-            Box::<validating_webhook::ValidatingAdmissionWebhook>::default(),
+            Box::new(mutating_admission_policy::MutatingAdmissionPolicy::new(authorizer.clone())),
+            Box::new(mutating_webhook::MutatingAdmissionWebhook::new(authorizer.clone())),
+            Box::new(validating_admission_policy::ValidatingAdmissionPolicy::new(authorizer.clone())),
+            Box::new(validating_webhook::ValidatingAdmissionWebhook::new(authorizer)),
             // What all others let through is charged last.
             Box::<resource_quota::ResourceQuota>::default(),
         ])

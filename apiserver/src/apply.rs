@@ -9,6 +9,7 @@ mod atom;
 mod compare;
 mod conflict;
 mod last_applied;
+mod lay_over;
 mod managed;
 mod merge;
 mod path;
@@ -30,7 +31,7 @@ use self::{
     conflict::Conflicts,
     managed::{Managed, Operation, Owned, Owner},
 };
-pub use self::{path::Element, reset::Reset, set::Set};
+pub use self::{lay_over::lay_over, path::Element, reset::Reset, set::Set};
 use crate::error::{ApiError, Result};
 
 /// Update entries that an object may have; older ones are merged.

@@ -114,6 +114,19 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message).with_details(details)
     }
 
+    /// The same error with another code and reason.
+    pub fn coded(mut self, code: StatusCode, reason: &str) -> Self {
+        self.0.code = Some(i32::from(code.as_u16()));
+        self.0.reason = Some(reason.to_owned());
+        self
+    }
+
+    /// The same error in other words.
+    pub fn worded(mut self, message: String) -> Self {
+        self.0.message = Some(message);
+        self
+    }
+
     /// The same error with something in front of its message.
     pub fn prefixed(mut self, words: &str) -> Self {
         let message = format!("{words}{}", self.message());

@@ -36,6 +36,7 @@ use crate::{
     stateful_set::StatefulSetController,
     taint_eviction::TaintEvictionController,
     ttl_after_finished::TtlAfterFinishedController,
+    validating_admission_policy_status::ValidatingAdmissionPolicyStatusController,
     volume_protection::{ClaimProtectionController, VolumeProtectionController},
 };
 
@@ -80,6 +81,7 @@ pub const TABLE: &[Row] = table![
     StatefulSetController,
     TaintEvictionController,
     TtlAfterFinishedController,
+    ValidatingAdmissionPolicyStatusController,
     VolumeBinderController,
     VolumeProtectionController,
     ;

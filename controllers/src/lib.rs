@@ -36,4 +36,5 @@ pub mod share;
 pub mod stateful_set;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
+pub mod validating_admission_policy_status;
 pub mod volume_protection;

@@ -1,5 +1,7 @@
 //! MutatingAdmissionWebhook: webhooks are asked one after the other, and each may change what the next one sees.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use super::{
     webhook::{self, Answer, CallFailure, Hook, Hooks, REQUEST_WAIT_MAX},
 };
 use crate::{
+    authorize::Authorize,
     codec::decode,
     error::{ApiError, Result},
     patch,
@@ -22,9 +25,16 @@ const NAME: &str = "MutatingAdmissionWebhook";
 const MUTATION: &str = "mutation.webhook.admission.k8s.io";
 const PATCH: &str = "patch.webhook.admission.k8s.io";
 
-#[derive(Default)]
 pub struct MutatingAdmissionWebhook {
+    authorizer: Arc<dyn Authorize>,
     hooks: Hooks<MutatingWebhookConfiguration>,
+}
+
+impl MutatingAdmissionWebhook {
+    /// The authorizer is what match conditions may ask.
+    pub fn new(authorizer: Arc<dyn Authorize>) -> Self {
+        Self { authorizer, hooks: Hooks::default() }
+    }
 }
 
 impl Plugin for MutatingAdmissionWebhook {
@@ -47,28 +57,25 @@ impl Plugin for MutatingAdmissionWebhook {
             if hooks.is_empty() {
                 return Ok(());
             }
-            let mut state = std::mem::take(&mut attributes.reinvocation);
-            state.enter(NAME, attributes.object.as_ref());
+            attributes.reinvocation.enter(NAME, attributes.object.as_ref());
             let deadline = Instant::now() + REQUEST_WAIT_MAX;
-            attributes.reinvocation = state;
-            let admitted = dispatch(&hooks, attributes, deadline, world).await;
-            let mut state = std::mem::take(&mut attributes.reinvocation);
-            state.leave(NAME, attributes.object.as_ref());
-            attributes.reinvocation = state;
+            let admitted = dispatch(&hooks, attributes, &self.authorizer, deadline, world).await;
+            attributes.reinvocation.leave(NAME, attributes.object.as_ref());
             admitted
         })
     }
 }
 
 async fn dispatch(
-    hooks: &[std::sync::Arc<Hook>],
+    hooks: &[Arc<Hook>],
     attributes: &mut Attributes,
+    authorizer: &Arc<dyn Authorize>,
     deadline: Instant,
     world: &World,
 ) -> Result<()> {
     let round = u8::from(attributes.reinvocation.is_running());
     for (at, hook) in hooks.iter().enumerate() {
-        let Some(matched) = hook.matched(attributes, world).await? else { continue };
+        let Some(matched) = hook.matched(attributes, authorizer, world).await? else { continue };
         // In the second round nobody is called for the first time, whatever matches by now.
         if !attributes.reinvocation.calls(NAME, &hook.id) {
             continue;

@@ -35,6 +35,13 @@ pub struct Matched {
     pub kind: Gvk,
 }
 
+impl Matched {
+    /// The request as it was made.
+    pub fn of(attributes: &Attributes) -> Self {
+        Self { definition: attributes.definition.clone(), kind: attributes.kind.clone() }
+    }
+}
+
 impl From<RuleWithOperations> for Rule {
     fn from(rule: RuleWithOperations) -> Self {
         Self {
@@ -98,7 +105,7 @@ impl Rule {
 pub fn matched(rules: &[Rule], equivalent: bool, attributes: &Attributes, table: &Table) -> Option<Matched> {
     let own = &attributes.definition;
     if rules.iter().any(|rule| rule.matches(attributes, own)) {
-        return Some(Matched { definition: own.clone(), kind: attributes.kind.clone() });
+        return Some(Matched::of(attributes));
     }
     if !equivalent {
         return None;

@@ -1,5 +1,7 @@
 //! ValidatingAdmissionWebhook: all webhooks that a request is the business of are asked at once, and each may refuse it.
 
+use std::sync::Arc;
+
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use tokio::time::Instant;
@@ -9,13 +11,20 @@ use super::{
     version::convert,
     webhook::{self, CallFailure, Hooks, REQUEST_WAIT_MAX},
 };
-use crate::{error::Result, world::World};
+use crate::{authorize::Authorize, error::Result, world::World};
 
 const FAILED_OPEN: &str = "failed-open.validating.webhook.admission.k8s.io";
 
-#[derive(Default)]
 pub struct ValidatingAdmissionWebhook {
+    authorizer: Arc<dyn Authorize>,
     hooks: Hooks<ValidatingWebhookConfiguration>,
+}
+
+impl ValidatingAdmissionWebhook {
+    /// The authorizer is what match conditions may ask.
+    pub fn new(authorizer: Arc<dyn Authorize>) -> Self {
+        Self { authorizer, hooks: Hooks::default() }
+    }
 }
 
 impl Plugin for ValidatingAdmissionWebhook {
@@ -35,7 +44,7 @@ impl Plugin for ValidatingAdmissionWebhook {
         Box::pin(async move {
             let mut relevant = Vec::new();
             for hook in self.hooks.current(world) {
-                let Some(matched) = hook.matched(attributes, world).await? else { continue };
+                let Some(matched) = hook.matched(attributes, &self.authorizer, world).await? else { continue };
                 let of_kind = |object| convert(object, &attributes.kind, &matched.kind, world);
                 let object = attributes.object.as_ref().map(of_kind).transpose()?;
                 let old = attributes.old.as_deref().map(of_kind).transpose()?;

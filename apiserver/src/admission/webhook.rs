@@ -3,21 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use crds::cel::{MATCH_LIMIT, admission};
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
+    MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook, ValidatingWebhookConfiguration,
 };
 
 use super::{
     Attributes,
+    expression::{self, Conditions, Input, Named, Run},
     rule::{self, Matched, Rule},
     select::Selectors,
 };
-use crate::{cache::Object, error::Result, webhook::Webhook, world::World};
+use crate::{
+    authorize::Authorize,
+    cache::Object,
+    error::{ApiError, Result, Subject},
+    webhook::Webhook,
+    world::World,
+};
 
 mod call;
 mod review;
 
 pub use call::{Answer, CallFailure, call};
+pub use review::request_of;
 
 /// As long as upstream lets a whole request take.
 pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(34);
@@ -37,8 +46,7 @@ pub struct Hook {
     rules: Vec<Rule>,
     equivalent: bool,
     selectors: Selectors,
-    #[expect(dead_code, reason = "conditions are expressions, which are evaluated elsewhere")]
-    conditions: Vec<MatchCondition>,
+    conditions: Conditions,
     allows_dry_run: bool,
     timeout: Duration,
     /// None: it takes no form of review that we know.
@@ -57,7 +65,7 @@ impl Hook {
             rules: hook.rules.unwrap_or_default().into_iter().map(Rule::from).collect(),
             equivalent: hook.match_policy.as_deref() == Some("Equivalent"),
             selectors: Selectors::new(hook.namespace_selector.as_ref(), hook.object_selector.as_ref()),
-            conditions: hook.match_conditions.unwrap_or_default(),
+            conditions: Conditions::new(&admission::env(false, true), &hook.match_conditions.unwrap_or_default()),
             allows_dry_run: matches!(hook.side_effects.as_str(), "None" | "NoneOnDryRun"),
             timeout: Duration::from_secs(timeout),
             version: review::Version::first(&hook.admission_review_versions),
@@ -66,11 +74,30 @@ impl Hook {
     }
 
     /// What it wants to see of a request; none if the request is not its business.
-    pub async fn matched(&self, attributes: &Attributes, world: &World) -> Result<Option<Matched>> {
+    pub async fn matched(
+        &self,
+        attributes: &Attributes,
+        authorizer: &Arc<dyn Authorize>,
+        world: &World,
+    ) -> Result<Option<Matched>> {
         let matched = rule::matched(&self.rules, self.equivalent, attributes, &world.registry.table());
         let Some(matched) = matched.filter(|_| self.selectors.match_object(attributes)) else { return Ok(None) };
         let selected = self.selectors.match_namespace(attributes, world).await?;
-        Ok(Some(matched).filter(|_| selected))
+        if !selected || self.conditions.is_empty() {
+            return Ok(Some(matched).filter(|_| selected));
+        }
+        let input = Input::new(attributes, &matched, world)?;
+        let authorizer = expression::authorizer(authorizer, attributes);
+        let mut run = Run::new(input.bindings(None, Some(&authorizer)), &Named::default(), MATCH_LIMIT);
+        let held = self.conditions.hold(&mut run, self.ignores_failure);
+        let refused = |why| {
+            let on = Subject { group: attributes.group(), resource: attributes.resource(), name: &attributes.name };
+            ApiError::forbidden(on, why)
+        };
+        match held {
+            Ok(holds) => Ok(Some(matched).filter(|_| holds)),
+            Err(why) => Err(refused(why)),
+        }
     }
 }
 

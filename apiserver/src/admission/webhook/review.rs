@@ -122,19 +122,25 @@ impl<'a> From<&'a User> for UserInfo<'a> {
     }
 }
 
-/// The question, with the objects in the version that the webhook wants.
-pub fn question(
-    version: Version,
-    uid: &str,
-    attributes: &Attributes,
-    matched: &Matched,
-    object: Option<&Value>,
-    old: Option<&Value>,
-) -> Result<Bytes> {
-    let review = Review {
-        kind: KIND,
-        api_version: version.api_version(),
-        request: Request {
+/// What is asked, without the objects and the id: as expressions see it.
+pub fn request_of(attributes: &Attributes, matched: &Matched) -> Result<Value> {
+    let request = serde_json::to_value(Request::new("", attributes, matched, None, None));
+    let mut request = request.map_err(ApiError::internal)?;
+    if let Some(request) = request.as_object_mut() {
+        ["uid", "object", "oldObject"].iter().for_each(|name| drop(request.remove(*name)));
+    }
+    Ok(request)
+}
+
+impl<'a> Request<'a> {
+    fn new(
+        uid: &'a str,
+        attributes: &'a Attributes,
+        matched: &'a Matched,
+        object: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> Self {
+        Self {
             uid,
             kind: (&matched.kind).into(),
             resource: (&*matched.definition).into(),
@@ -150,7 +156,23 @@ pub fn question(
             old_object: old,
             dry_run: attributes.dry_run,
             options: &attributes.options,
-        },
+        }
+    }
+}
+
+/// The question, with the objects in the version that the webhook wants.
+pub fn question(
+    version: Version,
+    uid: &str,
+    attributes: &Attributes,
+    matched: &Matched,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<Bytes> {
+    let review = Review {
+        kind: KIND,
+        api_version: version.api_version(),
+        request: Request::new(uid, attributes, matched, object, old),
     };
     serde_json::to_vec(&review).map(Bytes::from).map_err(ApiError::internal)
 }

@@ -2,18 +2,22 @@
 
 use k8s_openapi::api::admissionregistration::v1::MatchCondition;
 
+use super::expression::Scope;
 use crate::field::{self, Error, Errors, Path, extend};
 
 const CONDITIONS_MAX: usize = 64;
 
-pub fn validate(conditions: &[MatchCondition], path: &Path, errors: &mut Errors) {
+/// `has_params`: the conditions of a policy may name its parameters.
+pub fn validate(conditions: &[MatchCondition], has_params: bool, path: &Path, errors: &mut Errors) {
+    let scope = Scope::plain(has_params);
     if conditions.len() > CONDITIONS_MAX {
         errors.push(Error::too_many(*path, conditions.len() as i64, CONDITIONS_MAX as i64));
     }
     for (i, condition) in conditions.iter().enumerate() {
         let path = path.index(i);
-        if condition.expression.trim().is_empty() {
-            errors.push(Error::required(path.child("expression"), ""));
+        match condition.expression.trim() {
+            "" => errors.push(Error::required(path.child("expression"), "")),
+            expression => scope.condition(expression, &path.child("expression"), errors),
         }
         let (name_path, name) = (path.child("name"), condition.name.as_str());
         if name.is_empty() {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicySpec, Mutation};
 use serde_json::{Value, json};
 
-use super::{condition, policy, rule, webhook};
+use super::{condition, expression::Scope, policy, rule, webhook};
 use crate::{
     equal,
     field::{Error, Errors, Path},
@@ -88,15 +88,21 @@ fn validate_spec(object: &MutatingAdmissionPolicy, old: Option<&MutatingAdmissio
         equal::same(&(&old.param_kind, &old.match_conditions), &(&spec.param_kind, &spec.match_conditions))
     });
     if !kept {
-        condition::validate(spec.match_conditions.items(), &SPEC.child("matchConditions"), errors);
+        condition::validate(
+            spec.match_conditions.items(),
+            spec.param_kind.is_some(),
+            &SPEC.child("matchConditions"),
+            errors,
+        );
     }
-    policy::validate_variables(spec.variables.items(), &SPEC.child("variables"), errors);
+    let mut scope = Scope::with_variables(spec.param_kind.is_some());
+    policy::validate_variables(spec.variables.items(), &mut scope, &SPEC.child("variables"), errors);
     let list = SPEC.child("mutations");
     if spec.mutations.items().is_empty() {
         errors.push(Error::required(list, "mutations must contain at least one item"));
     }
     for (i, mutation) in spec.mutations.items().iter().enumerate() {
-        validate_mutation(mutation, &list.index(i), errors);
+        validate_mutation(mutation, &scope, &list.index(i), errors);
     }
     let path = SPEC.child("reinvocationPolicy");
     match spec.reinvocation_policy.text() {
@@ -105,7 +111,7 @@ fn validate_spec(object: &MutatingAdmissionPolicy, old: Option<&MutatingAdmissio
     }
 }
 
-fn validate_mutation(mutation: &Mutation, path: &Path, errors: &mut Errors) {
+fn validate_mutation(mutation: &Mutation, scope: &Scope, path: &Path, errors: &mut Errors) {
     let apply = ("applyConfiguration", mutation.apply_configuration.as_ref().map(|apply| apply.expression.text()));
     let json = ("jsonPatch", mutation.json_patch.as_ref().map(|patch| patch.expression.text()));
     let ((wanted, expression), (other, unwanted)) = match mutation.patch_type.as_str() {
@@ -121,7 +127,10 @@ fn validate_mutation(mutation: &Mutation, path: &Path, errors: &mut Errors) {
         Some(expression) if expression.trim().is_empty() => {
             errors.push(Error::required(wanted_path.child("expression"), ""));
         }
-        Some(_) => {}
+        Some(expression) if wanted == "jsonPatch" => {
+            scope.patches(expression, &wanted_path.child("expression"), errors);
+        }
+        Some(expression) => scope.configuration(expression, &wanted_path.child("expression"), errors),
     }
     if unwanted.is_some() {
         errors.push(Error::invalid(path.child(other), format!("{{{other}}}"), format!("must not be {when}")));

@@ -1,13 +1,11 @@
 //! What the policies of both kinds have in common: what they match, their parameters and variables.
-//!
-//! Whether expressions compile is checked elsewhere.
 
 use k8s_openapi::{
     api::admissionregistration::v1::{MatchResources, ParamKind, ParamRef, Variable},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
-use super::{rule, webhook};
+use super::{expression::Scope, rule, webhook};
 use crate::{
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
@@ -129,7 +127,8 @@ fn validate_api_version(text: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-pub fn validate_variables(variables: &[Variable], path: &Path, errors: &mut Errors) {
+/// Also makes the variables known to the expressions that follow.
+pub fn validate_variables(variables: &[Variable], scope: &mut Scope, path: &Path, errors: &mut Errors) {
     for (i, variable) in variables.iter().enumerate() {
         let path = path.index(i);
         let (name_path, name) = (path.child("name"), variable.name.as_str());
@@ -140,6 +139,8 @@ pub fn validate_variables(variables: &[Variable], path: &Path, errors: &mut Erro
         }
         if variable.expression.trim().is_empty() {
             errors.push(Error::required(path.child("expression"), "expression is not specified"));
+        } else {
+            scope.declare(variable, &path.child("expression"), errors);
         }
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{condition, policy, webhook};
+use super::{condition, expression::Scope, policy, webhook};
 use crate::{
     condition as conditions, equal,
     field::{self, Error, Errors, Path, extend},
@@ -116,9 +116,16 @@ fn validate_spec(object: &ValidatingAdmissionPolicy, old: Option<&ValidatingAdmi
         equal::same(&(&old.param_kind, &old.match_conditions), &(&spec.param_kind, &spec.match_conditions))
     });
     if !kept {
-        condition::validate(spec.match_conditions.items(), &SPEC.child("matchConditions"), errors);
+        condition::validate(
+            spec.match_conditions.items(),
+            spec.param_kind.is_some(),
+            &SPEC.child("matchConditions"),
+            errors,
+        );
     }
-    policy::validate_variables(spec.variables.items(), &SPEC.child("variables"), errors);
+    let (variables, has_params) = (spec.variables.items(), spec.param_kind.is_some());
+    let mut scope = if variables.is_empty() { Scope::plain(has_params) } else { Scope::with_variables(has_params) };
+    policy::validate_variables(variables, &mut scope, &SPEC.child("variables"), errors);
     let (validations, annotations) = (SPEC.child("validations"), SPEC.child("auditAnnotations"));
     if spec.validations.items().is_empty() && spec.audit_annotations.items().is_empty() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -126,20 +133,26 @@ fn validate_spec(object: &ValidatingAdmissionPolicy, old: Option<&ValidatingAdmi
         return;
     }
     for (i, validation) in spec.validations.items().iter().enumerate() {
-        validate_validation(validation, &validations.index(i), errors);
+        validate_validation(validation, &scope, &validations.index(i), errors);
     }
     let name = object.metadata.name.text();
-    validate_annotations(spec.audit_annotations.items(), name, &annotations, errors);
+    validate_annotations(spec.audit_annotations.items(), name, &scope, &annotations, errors);
 }
 
-fn validate_validation(validation: &Validation, path: &Path, errors: &mut Errors) {
+fn validate_validation(validation: &Validation, scope: &Scope, path: &Path, errors: &mut Errors) {
     const EMPTY: &str = "must be non-empty if specified";
-    if validation.expression.trim().is_empty() {
-        errors.push(Error::required(path.child("expression"), "expression is not specified"));
+    let expression_path = path.child("expression");
+    match validation.expression.as_str() {
+        blank if blank.trim().is_empty() => {
+            errors.push(Error::required(expression_path, "expression is not specified"));
+        }
+        expression => scope.condition(expression, &expression_path, errors),
     }
     let expression = validation.message_expression.text();
     if !expression.is_empty() && expression.trim().is_empty() {
         errors.push(Error::invalid(path.child("messageExpression"), expression, EMPTY));
+    } else if !expression.is_empty() {
+        scope.message(expression, &path.child("messageExpression"), errors);
     }
     let (message, message_path) = (validation.message.text(), path.child("message"));
     if !message.is_empty() && message.trim().is_empty() {
@@ -150,7 +163,7 @@ fn validate_validation(validation: &Validation, path: &Path, errors: &mut Errors
     webhook::one_of(validation.reason.as_deref(), REASONS, &path.child("reason"), errors);
 }
 
-fn validate_annotations(annotations: &[AuditAnnotation], name: &str, path: &Path, errors: &mut Errors) {
+fn validate_annotations(annotations: &[AuditAnnotation], name: &str, scope: &Scope, path: &Path, errors: &mut Errors) {
     if annotations.len() > ANNOTATIONS_MAX {
         let shown = go::show(annotations, "[]io.k8s.api.admissionregistration.v1.AuditAnnotation");
         let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
@@ -170,6 +183,8 @@ fn validate_annotations(annotations: &[AuditAnnotation], name: &str, path: &Path
             errors.push(Error::required(value_path, "valueExpression is not specified"));
         } else if value.len() > VALUE_LENGTH_MAX {
             errors.push(Error::required(value_path, format!("must not exceed {VALUE_LENGTH_MAX} bytes in length")));
+        } else {
+            scope.annotation(value, &annotation.value_expression, &value_path, errors);
         }
         if annotations[..i].iter().any(|other| other.key == key) {
             errors.push(Error::duplicate(key_path, key));

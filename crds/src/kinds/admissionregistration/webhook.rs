@@ -147,7 +147,7 @@ fn validate_hook(hook: &Hook, leniency: &Leniency, path: &Path, errors: &mut Err
     one_of(hook.reinvocation_policy, REINVOCATION_POLICIES, &path.child("reinvocationPolicy"), errors);
     target::validate(hook.target, &path.child("clientConfig"), errors);
     if !leniency.conditions {
-        condition::validate(hook.conditions, &path.child("matchConditions"), errors);
+        condition::validate(hook.conditions, false, &path.child("matchConditions"), errors);
     }
 }
 
