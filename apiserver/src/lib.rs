@@ -13,6 +13,7 @@ pub mod cache;
 pub mod call;
 pub mod codec;
 pub mod connect;
+pub mod custom;
 pub mod discovery;
 pub mod error;
 pub mod health;

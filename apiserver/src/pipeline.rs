@@ -18,6 +18,7 @@ use crate::{
         negotiate::{self, Offer},
     },
     connect::{self, Connector},
+    custom::CustomKinds,
     health::Health,
     metrics::Metrics,
     path::{self, Discovery},
@@ -38,6 +39,7 @@ pub struct Apiserver {
     /// None: this server reaches no nodes.
     pub connector: Option<Connector>,
     pub aggregator: Aggregator,
+    pub custom: Arc<CustomKinds>,
 }
 
 impl Apiserver {
@@ -68,6 +70,12 @@ impl Apiserver {
         info.is_resource && has(&info.subresource)
     }
 
+    /// What the definition of a custom resource says of this version.
+    fn custom_deprecation(&self, info: &RequestInfo) -> Option<String> {
+        let definition = self.world.registry.resource(&info.group, &info.version, &info.resource)?;
+        definition.custom.as_ref()?.warning.clone()
+    }
+
     async fn answer(&self, call: &mut Call) -> Answer {
         match self.admitted(call).await {
             Ok(answer) => answer,
@@ -85,6 +93,7 @@ impl Apiserver {
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
+        call.warnings.extend(self.custom_deprecation(&call.info));
         timeout::check(call)?;
         // Flow control has its place here.
         let table = self.world.registry.table();

@@ -21,6 +21,7 @@ use crate::{
     bootstrap::{self, Cluster, ensure::EnsureError},
     cache::Cache,
     connect::Connector,
+    custom::{CustomKinds, control},
     error::ApiError,
     health::Health,
     path::Discovery,
@@ -164,7 +165,9 @@ impl Apiserver {
         let registry = Arc::new(Registry::default());
         let authorizer = Arc::new(Authorizer::new(bootstrap::node_rules()?));
         let observer = access::observer(authorizer.clone(), &registry);
-        let cache = Cache::start(store.clone(), vec![observer]).await.map_err(StartError::Cache)?;
+        let custom = CustomKinds::new(registry.clone());
+        let cache = Cache::start(store.clone(), vec![observer, custom.observer()]).await.map_err(StartError::Cache)?;
+        custom.attach(&cache);
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
@@ -174,6 +177,7 @@ impl Apiserver {
             metrics: Default::default(),
             connector,
             aggregator: Aggregator::default(),
+            custom,
         }))
     }
 
@@ -212,6 +216,8 @@ impl Apiserver {
             front_proxy_authority: pki.front_proxy.certificate.clone(),
         };
         bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;
+        // Ends with the server.
+        tokio::spawn(control::run(Arc::downgrade(&apiserver), apiserver.custom.clone()));
         apiserver.health.ready();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, async move {

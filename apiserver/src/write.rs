@@ -117,7 +117,7 @@ pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Resul
     let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
     let empties = typed::empties(object);
     definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    typed::canonical(&definition.gvk, object);
+    typed::canonical(definition, object);
     typed::restore(object, &empties);
     if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
         metadata.insert("managedFields".into(), managed);
@@ -139,7 +139,7 @@ impl Writer<'_> {
     fn seen(&self, there: &Current) -> Result<Arc<Value>> {
         match &self.scale {
             None => Ok(there.value.clone()),
-            Some(paths) => Ok(Arc::new(scale::of_tracked(&there.value, paths)?)),
+            Some(paths) => Ok(Arc::new(scale::of_tracked(&there.value, &self.definition, paths)?)),
         }
     }
 
@@ -224,6 +224,20 @@ impl Writer<'_> {
         Ok(attributes.object.unwrap_or_default())
     }
 
+    /// What an answer shows of what is stored.
+    fn shown(&self, entry: &Entry) -> Result<Shown> {
+        Ok(Shown::Stored(Arc::new(Object::new(entry)?).form(&self.definition)?))
+    }
+
+    /// A kind that is on its way out takes no new objects.
+    fn takes_new(&self) -> Result<()> {
+        if self.definition.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(ApiError::forbidden(self.subject(), why));
+        }
+        Ok(())
+    }
+
     fn set_defaults(&self, object: &mut Value) -> Result<()> {
         set_defaults(&self.definition, object)
     }
@@ -250,12 +264,14 @@ impl Writer<'_> {
         if !self.tracks_fields {
             return;
         }
-        let Some((schema, ty)) = typed::type_of(&self.kind()) else { return };
+        let facts = if self.scale.is_some() { typed::type_of(&scale::gvk()) } else { self.definition.facts.get() };
+        let Some((schema, ty)) = facts else { return };
         self.with_manager(false, |manager| apply::track(schema, ty, old, object, manager));
     }
 
     /// Creates an object. It has been decoded, and its namespace is that of the path.
     pub async fn create(&mut self, mut object: Value) -> Result<Written> {
+        self.takes_new()?;
         self.set_defaults(&mut object)?;
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
@@ -317,7 +333,7 @@ impl Writer<'_> {
         match self.put(&key, 0, bytes.clone(), change).await? {
             Commit::Done(revision) => {
                 let entry = Entry { key, value: bytes, created: revision, modified: revision };
-                Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: true }))
+                Ok(Ok(Written { shown: self.shown(&entry)?, created: true }))
             }
             Commit::Conflict(there) => Ok(Err(there)),
         }
@@ -358,6 +374,7 @@ impl Writer<'_> {
         allowed: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<Written> {
         let mut object = source(None)?;
+        self.takes_new()?;
         let uid = metadata::text(&object, "uid");
         if !uid.is_empty() {
             let why =
@@ -425,7 +442,7 @@ impl Writer<'_> {
             }
             entry.value = bytes;
         }
-        Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: false }))
+        Ok(Ok(Written { shown: self.shown(&entry)?, created: false }))
     }
 
     /// Changes an object by nothing but `change`: no admission, no rules. For what subresources do beside their own
@@ -480,6 +497,13 @@ impl Writer<'_> {
     /// The bytes that are stored: in the stored version, without the resourceVersion, which is the revision.
     pub(crate) fn encode(&self, mut object: Value) -> Result<Bytes> {
         let stored = self.world.registry.table().stored(&self.definition);
+        if stored.is_custom() {
+            object = self.definition.rules.keep(object).map_err(ApiError::internal)?;
+            if let Some(metadata) = metadata::fields(&mut object) {
+                metadata.remove("resourceVersion");
+            }
+            return Ok(typed::to_json(&stored, &object));
+        }
         if let Some(conversion) = &self.definition.conversion {
             object = (conversion.to_stored)(object);
         }
@@ -488,7 +512,7 @@ impl Writer<'_> {
         if let Some(metadata) = metadata::fields(&mut object) {
             metadata.remove("resourceVersion");
         }
-        Ok(typed::to_json(&stored.gvk, &object))
+        Ok(typed::to_json(&stored, &object))
     }
 
     /// Fills in what comes from shared ranges, where the kind has such.

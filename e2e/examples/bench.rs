@@ -233,7 +233,9 @@ impl Bench {
         let pods = format!("{BASE}/pods");
         let count = self.arguments.pods;
         self.load(count, &pods, |number| pod(&format!("p-{number}"))).await?;
-        for (what, query) in [("list", ""), ("list, resourceVersion=0", "?resourceVersion=0"), ("page of 500", "?limit=500")] {
+        for (what, query) in
+            [("list", ""), ("list, resourceVersion=0", "?resourceVersion=0"), ("page of 500", "?limit=500")]
+        {
             let list = async |client, _| self.send(client, Method::GET, &format!("{pods}{query}"), String::new()).await;
             self.timed(2, list).await.tell(&format!("{what} of {count} pods"));
         }

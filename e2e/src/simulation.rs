@@ -75,14 +75,12 @@ impl Simulation {
         // The jitter of kube-runtime's backoff comes from here.
         fastrand::seed(config.seed);
         let clock = Clock::tokio(BEGIN);
-        let options =
-            Options { clock: Arc::new(TokioClock::starting_at(BEGIN.into())), ..Options::default() };
+        let options = Options { clock: Arc::new(TokioClock::starting_at(BEGIN.into())), ..Options::default() };
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&options));
         let issuer = Issuer::new(&[ISSUER.to_owned()], &[ISSUER.to_owned()], &config.token_key, &[])?;
         let now = Arc::new(move || clock.now());
         let random = Random::seeded(config.seed);
-        let apiserver =
-            Apiserver::open(store.clone(), Authenticator::new(issuer), None, now.clone(), random).await?;
+        let apiserver = Apiserver::open(store.clone(), Authenticator::new(issuer), None, now.clone(), random).await?;
         bootstrap::ensure::ensure(&apiserver, &cluster(), BEGIN).await?;
         let admin = Client::new(apiserver.service(User::named("admin", &[User::MASTERS])), "default");
         addon::ensure(&admin, Ipv4Addr::new(10, 96, 0, 10).into(), Ipv4Addr::new(192, 0, 2, 1).into()).await?;

@@ -116,8 +116,12 @@ async fn deployment(client: Client) {
         () = until(&client, "web", settled) => {}
         () = watched => {}
     }
-    let images: BTreeSet<_> = pods(&client, "web").await.iter().filter(|p| p.metadata.deletion_timestamp.is_none())
-        .map(|p| p.spec.as_ref().unwrap().containers[0].image.clone()).collect();
+    let images: BTreeSet<_> = pods(&client, "web")
+        .await
+        .iter()
+        .filter(|p| p.metadata.deletion_timestamp.is_none())
+        .map(|p| p.spec.as_ref().unwrap().containers[0].image.clone())
+        .collect();
     assert_eq!(images, BTreeSet::from([Some("web:2".to_owned())]));
 }
 
@@ -161,7 +165,12 @@ async fn stateful_set(client: Client) {
     let scale = Patch::Merge(json!({"spec": {"replicas": 1}}));
     api::<StatefulSet>(&client).patch_scale("db", &PatchParams::default(), &scale).await.unwrap();
     until(&client, "db", ready(1)).await;
-    let names: Vec<_> = pods(&client, "db").await.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).map(ResourceExt::name_any).collect();
+    let names: Vec<_> = pods(&client, "db")
+        .await
+        .iter()
+        .filter(|p| p.metadata.deletion_timestamp.is_none())
+        .map(ResourceExt::name_any)
+        .collect();
     assert_eq!(names, ["db-0"]);
 }
 
@@ -187,11 +196,8 @@ async fn scenario(seed: u64, token_key: &str) -> String {
         Config { seed, token_key: token_key.to_owned(), nodes: 3, faults: Faults::default(), script: Arc::new(play) };
     let mut simulation = Simulation::start(&config).await.unwrap();
     let client = simulation.admin();
-    let parts: [futures::future::BoxFuture<'_, ()>; 3] = [
-        Box::pin(deployment(client.clone())),
-        Box::pin(job(client.clone())),
-        Box::pin(stateful_set(client.clone())),
-    ];
+    let parts: [futures::future::BoxFuture<'_, ()>; 3] =
+        [Box::pin(deployment(client.clone())), Box::pin(job(client.clone())), Box::pin(stateful_set(client.clone()))];
     join_all(parts).await;
     node_loss(&mut simulation, &client).await;
     let history = simulation.history().await.unwrap();

@@ -61,11 +61,7 @@ impl Availability {
 }
 
 /// Why the server cannot even be asked; none if it can.
-pub fn unreachable(
-    of: &ServicePort,
-    service: Option<&Service>,
-    slices: &[EndpointSlice],
-) -> Option<Availability> {
+pub fn unreachable(of: &ServicePort, service: Option<&Service>, slices: &[EndpointSlice]) -> Option<Availability> {
     let ServicePort { namespace, name, port } = of;
     let Some(service) = service else {
         return Some(Availability::no("ServiceNotFound", format!("service/{name} in {namespace:?} is not present")));
@@ -131,7 +127,10 @@ mod tests {
         let known: Vec<APIServiceCondition> = serde_json::from_value(known).unwrap();
         let over = |to: Availability| to.over(&known, "2026-02-02T00:00:00Z").unwrap()["conditions"][0].clone();
         let no = over(Availability::checked(Err("why".into())));
-        assert_eq!((&no["reason"], &no["lastTransitionTime"]), (&json!("FailedDiscoveryCheck"), &json!("2026-01-01T00:00:00Z")));
+        assert_eq!(
+            (&no["reason"], &no["lastTransitionTime"]),
+            (&json!("FailedDiscoveryCheck"), &json!("2026-01-01T00:00:00Z"))
+        );
         assert_eq!(over(Availability::local())["lastTransitionTime"], "2026-02-02T00:00:00Z");
     }
 }

@@ -155,9 +155,10 @@ impl Aggregator {
         let Some(own_aggregated) = own.aggregated("/apis") else { return Ok(None) };
         let specs: Vec<APIServiceSpec> = specs(world)?;
         let discovered = self.discovered.load_full();
-        let known = self.merged.0.load_full().filter(|made| {
-            *made.base == *base && Arc::ptr_eq(&made.discovered, &discovered) && made.specs == specs
-        });
+        let known =
+            self.merged.0.load_full().filter(|made| {
+                *made.base == *base && Arc::ptr_eq(&made.discovered, &discovered) && made.specs == specs
+            });
         if let Some(made) = known {
             return Ok(Some((made.plain.clone(), made.aggregated.clone())));
         }
@@ -257,11 +258,7 @@ fn merged_plain(base: &[u8], specs: &[APIServiceSpec]) -> serde_json::Result<Byt
     serde_json::to_vec(&list).map(Bytes::from)
 }
 
-fn merged_aggregated(
-    base: &[u8],
-    specs: &[APIServiceSpec],
-    discovered: &Discovered,
-) -> serde_json::Result<Bytes> {
+fn merged_aggregated(base: &[u8], specs: &[APIServiceSpec], discovered: &Discovered) -> serde_json::Result<Bytes> {
     let mut list: Value = serde_json::from_slice(base)?;
     let Some(groups) = list["items"].as_array_mut() else { return Ok(Bytes::copy_from_slice(base)) };
     for (group, version) in remote_versions(specs) {
@@ -315,7 +312,8 @@ mod tests {
             spec("m.io", "v1", 17600, 20, true),
             spec("batch", "v1", 17400, 15, false),
         ];
-        let merged: Value = serde_json::from_slice(&merged_plain(base.to_string().as_bytes(), &specs).unwrap()).unwrap();
+        let merged: Value =
+            serde_json::from_slice(&merged_plain(base.to_string().as_bytes(), &specs).unwrap()).unwrap();
         let names: Vec<_> = items(&merged, "groups").map(|group| group["name"].as_str().unwrap()).collect();
         assert_eq!(names, [OWN, "apps", "m.io", "batch"]);
         let group = &merged["groups"][2];

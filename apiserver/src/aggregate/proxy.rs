@@ -6,10 +6,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use super::{
-    Aggregator, Remote,
-    remote::set_user,
-};
+use super::{Aggregator, Remote, remote::set_user};
 use crate::{
     backend::CallError,
     call::Call,
@@ -59,9 +56,9 @@ async fn forwarded(world: &World, call: &mut Call, remote: &Remote) -> Result<An
     let host = address.to_string();
     let sending = backend.send(&address, &host, request);
     let sent = match is_discovery {
-        true => tokio::time::timeout(DISCOVERY_WAIT_MAX, sending).await.unwrap_or_else(|_| {
-            Err(CallError("context deadline exceeded".to_owned()))
-        }),
+        true => tokio::time::timeout(DISCOVERY_WAIT_MAX, sending)
+            .await
+            .unwrap_or_else(|_| Err(CallError("context deadline exceeded".to_owned()))),
         false => sending.await,
     };
     let unreached = |why: CallError| {

@@ -91,7 +91,9 @@ impl Remote {
             let backend = self.backend().map_err(Clone::clone)?;
             let address = self.service.resolve(world)?;
             let failed = |why: CallError| {
-                CallError(format!("failing or missing response from https://{address}{path}: Get \"https://{address}{path}\": {why}"))
+                CallError(format!(
+                    "failing or missing response from https://{address}{path}: Get \"https://{address}{path}\": {why}"
+                ))
             };
             let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
             *request.uri_mut() = path.parse().map_err(|error| CallError(format!("parse: {error}")))?;
@@ -117,9 +119,8 @@ const EXTRA: &str = "x-remote-extra-";
 
 /// Says on whose behalf a request is made; whatever it said of that itself is taken away.
 pub fn set_user(headers: &mut HeaderMap, user: &User) {
-    let claimed = headers.keys().filter(|name| {
-        [&USER, &UID, &GROUP].contains(name) || name.as_str().starts_with(EXTRA)
-    });
+    let claimed =
+        headers.keys().filter(|name| [&USER, &UID, &GROUP].contains(name) || name.as_str().starts_with(EXTRA));
     for name in claimed.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }

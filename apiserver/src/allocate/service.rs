@@ -62,9 +62,8 @@ impl Allocator for Services {
     fn held(&self, object: &Value, world: &World) -> Result<Claims> {
         let Some(spec) = decode(object)?.spec else { return Ok(Claims::new()) };
         let (namespace, name) = (metadata::text(object, "namespace"), metadata::text(object, "name"));
-        let addresses = address::of(&spec)
-            .into_iter()
-            .map(|ip| (address::key(ip), address::object(ip, namespace, name, world)));
+        let addresses =
+            address::of(&spec).into_iter().map(|ip| (address::key(ip), address::object(ip, namespace, name, world)));
         let health_check = spec.health_check_node_port.filter(|port| *port != 0 && port::needs_health_check(&spec));
         let ports = port::node_ports(&spec).into_iter().chain(health_check);
         let ports = ports.map(|port| (port_key(port), format!("{namespace}/{name}").into()));

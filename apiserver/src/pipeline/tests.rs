@@ -30,7 +30,9 @@ impl Client {
         let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
         let store = Arc::new(MemoryStore::new(&Options::default()));
         let apiserver =
-            Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Default::default()).await.unwrap();
+            Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Default::default())
+                .await
+                .unwrap();
         let client = Self(apiserver.service(User::named("admin", &[User::MASTERS])));
         let (code, _) = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
         assert_eq!(code, StatusCode::CREATED);
@@ -47,7 +49,13 @@ impl Client {
         self.0.clone().call(request).await.unwrap()
     }
 
-    pub(crate) async fn send_as(&self, method: &str, path: &str, body: Value, content_type: &str) -> (StatusCode, Value) {
+    pub(crate) async fn send_as(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+        content_type: &str,
+    ) -> (StatusCode, Value) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let answer = self.open(method, path, &body, content_type).await;
         let code = answer.status();

@@ -9,7 +9,9 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 async fn apiserver(store: &Arc<dyn Store>) -> Arc<Apiserver> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
     let issuer = Issuer::new(&["https://kubernetes.default.svc".to_owned()], &[], &key, &[]).unwrap();
-    Apiserver::open(store.clone(), Authenticator::new(issuer), None, Arc::new(|| NOW), Default::default()).await.unwrap()
+    Apiserver::open(store.clone(), Authenticator::new(issuer), None, Arc::new(|| NOW), Default::default())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
