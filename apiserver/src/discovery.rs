@@ -6,12 +6,13 @@
 mod aggregated;
 mod plain;
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use crds::{
     kind::{Definition, Subresource, Verb},
     kinds::KINDS,
+    version::by_maturity,
 };
 use http::HeaderMap;
 use sha2::{Digest, Sha512};
@@ -176,29 +177,6 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Stable versions before beta before alpha, of these the newest first; what is no Kubernetes version comes last, in
-/// the order of the alphabet.
-pub fn by_maturity(a: &str, b: &str) -> Ordering {
-    match (maturity(a), maturity(b)) {
-        (Some(a), Some(b)) => b.cmp(&a),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.cmp(b),
-    }
-}
-
-/// `v2beta1` is (1, 2, 1).
-fn maturity(version: &str) -> Option<(u8, u64, u64)> {
-    let rest = version.strip_prefix('v')?;
-    let number = |digits: &str| digits.parse().ok().filter(|n| *n > 0 && !digits.starts_with(['0', '+']));
-    for (level, word) in [(1, "beta"), (0, "alpha")] {
-        if let Some((major, minor)) = rest.split_once(word) {
-            return Some((level, number(major)?, number(minor)?));
-        }
-    }
-    Some((2, number(rest)?, 0))
-}
-
 fn kind_of(definition: &Definition) -> (&str, &str, &str) {
     (&definition.gvk.group, &definition.gvk.version, &definition.gvk.kind)
 }
@@ -209,7 +187,10 @@ fn verbs(definition: &Definition, version: &Version) -> Vec<&'static str> {
     if version.built_in {
         return definition.verbs.iter().map(|verb| verb.name()).collect();
     }
-    let order = [Delete, DeleteCollection, Get, List, Patch, Create, Update, Watch];
+    let order: &[Verb] = match &definition.custom {
+        Some(custom) if custom.terminating => &[Delete, DeleteCollection, Get, List, Watch],
+        _ => &[Delete, DeleteCollection, Get, List, Patch, Create, Update, Watch],
+    };
     order.iter().filter(|verb| definition.verbs.contains(verb)).map(|verb| verb.name()).collect()
 }
 
@@ -312,12 +293,5 @@ mod tests {
         let resource = &aggregated["items"].as_array().unwrap().last().unwrap()["versions"][0]["resources"][0];
         let kind = serde_json::json!({"group": "z.example.com", "version": "v1", "kind": "Widget"});
         assert_eq!((&resource["responseKind"], &resource["verbs"][0]), (&kind, &Value::from("delete")));
-    }
-
-    #[test]
-    fn versions_by_maturity() {
-        let mut versions = ["v1alpha1", "v1", "foo1", "v2beta1", "v11", "v2", "v10beta3", "v01", "bar"];
-        versions.sort_by(|a, b| by_maturity(a, b));
-        assert_eq!(versions, ["v11", "v2", "v1", "v10beta3", "v2beta1", "v1alpha1", "bar", "foo1", "v01"]);
     }
 }

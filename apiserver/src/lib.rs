@@ -14,6 +14,7 @@ pub mod cache;
 pub mod call;
 pub mod codec;
 pub mod connect;
+pub mod custom;
 pub mod discovery;
 pub mod encryption;
 pub mod error;

@@ -203,6 +203,11 @@ pub fn mark_as_deleting(metadata: &mut ObjectMeta, now: Timestamp) {
     metadata.deletion_grace_period_seconds = Some(0);
 }
 
+/// Marks an object whose kind ends it in steps of its own.
+pub fn begin_deleting(metadata: &mut ObjectMeta, now: Timestamp) {
+    metadata.deletion_timestamp.get_or_insert(whole(now));
+}
+
 /// What a DELETE does to an object that is deleted gracefully.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grace {

@@ -14,10 +14,12 @@ use serde_json::{Value, json};
 use self::path::PathItem;
 pub use self::{
     answer::{answer, merged},
+    custom::CustomTypes,
     document::Document,
 };
 
 mod answer;
+mod custom;
 mod definition;
 mod document;
 mod gnostic;
@@ -84,7 +86,8 @@ impl OpenApi {
     }
 
     fn v3_value(&self, root: &str) -> Value {
-        v3::document(root, &path::items(root, &self.kinds), &*self.definitions)
+        let custom = path::is_custom(root, &self.kinds);
+        v3::document(root, &path::items(root, &self.kinds), &*self.definitions, custom)
     }
 
     /// `/openapi/v2` as JSON.

@@ -18,7 +18,7 @@ use crate::{
     },
     discovery::{AGGREGATED, Aggregated, Documents},
     error::{ApiError, Result},
-    openapi::{self, BuiltIn, OpenApi},
+    openapi::{self, CustomTypes, OpenApi},
     pipeline::Apiserver,
     registry::Table,
 };
@@ -141,7 +141,7 @@ impl Discovery {
             return Ok(made);
         }
         let documents = Documents::new(table.all()).map_err(ApiError::internal)?;
-        let openapi = OpenApi::new(table.all(), Arc::new(BuiltIn));
+        let openapi = OpenApi::new(table.all(), Arc::new(CustomTypes(table.all().to_vec())));
         let made = Arc::new(Made { table, documents, openapi });
         self.made.store(Some(made.clone()));
         Ok(made)

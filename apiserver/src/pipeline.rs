@@ -19,6 +19,7 @@ use crate::{
         negotiate::{self, Offer},
     },
     connect::{self, Connector},
+    custom::CustomKinds,
     flow::Flow,
     health::Health,
     metrics::Metrics,
@@ -43,6 +44,7 @@ pub struct Apiserver {
     /// None: this server reaches no nodes.
     pub connector: Option<Connector>,
     pub aggregator: Aggregator,
+    pub custom: Arc<CustomKinds>,
 }
 
 impl Apiserver {
@@ -77,6 +79,12 @@ impl Apiserver {
         info.is_resource && has(&info.subresource)
     }
 
+    /// What the definition of a custom resource says of this version.
+    fn custom_deprecation(&self, info: &RequestInfo) -> Option<String> {
+        let definition = self.world.registry.resource(&info.group, &info.version, &info.resource)?;
+        definition.custom.as_ref()?.warning.clone()
+    }
+
     async fn answer(&self, call: &mut Call) -> Answer {
         match self.admitted(call).await {
             Ok(answer) => answer,
@@ -108,6 +116,7 @@ impl Apiserver {
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
+        call.warnings.extend(self.custom_deprecation(&call.info));
         timeout::check(call)?;
         let table = self.world.registry.table();
         if let Some(remote) = self.aggregator.find(&self.world, &table, &call.info.path) {

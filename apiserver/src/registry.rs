@@ -1,12 +1,14 @@
 //! The kinds that are served right now: the built-in ones, and those that CustomResourceDefinitions add.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 use crds::{
     kind::{Definition, Gvk},
     kinds::KINDS,
 };
+
+static BUILT_IN: LazyLock<Vec<Arc<Definition>>> = LazyLock::new(|| KINDS.iter().cloned().map(Arc::new).collect());
 
 /// Looks kinds up by path or by name. Reads never wait; a change replaces the whole table.
 pub struct Registry {
@@ -19,6 +21,8 @@ pub struct Table {
     by_path: Vec<Arc<Definition>>,
     /// In the order of discovery: built-in kinds first.
     in_order: Vec<Arc<Definition>>,
+    /// Versions of custom kinds that are not served, but may be stored.
+    unserved: Vec<Arc<Definition>>,
 }
 
 impl Default for Registry {
@@ -28,12 +32,12 @@ impl Default for Registry {
 }
 
 impl Registry {
-    pub fn new(custom: Vec<Definition>) -> Self {
+    pub fn new(custom: Vec<Arc<Definition>>) -> Self {
         Self { table: ArcSwap::from_pointee(Table::new(custom)) }
     }
 
     /// Replaces all custom kinds.
-    pub fn set_custom(&self, custom: Vec<Definition>) {
+    pub fn set_custom(&self, custom: Vec<Arc<Definition>>) {
         self.table.store(Arc::new(Table::new(custom)));
     }
 
@@ -57,11 +61,15 @@ impl Registry {
 }
 
 impl Table {
-    fn new(custom: Vec<Definition>) -> Self {
-        let in_order: Vec<_> = KINDS.iter().cloned().chain(custom).map(Arc::new).collect();
+    fn new(custom: Vec<Arc<Definition>>) -> Self {
+        // What has the path of a built-in kind is never reached.
+        let is_shadowed = |d: &Arc<Definition>| BUILT_IN.iter().any(|known| path_of(known) == path_of(d));
+        let is_served = |d: &Arc<Definition>| d.custom.as_ref().is_none_or(|custom| custom.served);
+        let (served, unserved) = custom.into_iter().filter(|d| !is_shadowed(d)).partition::<Vec<_>, _>(is_served);
+        let in_order: Vec<_> = BUILT_IN.iter().cloned().chain(served).collect();
         let mut by_path = in_order.clone();
         by_path.sort_by(|a, b| path_of(a).cmp(&path_of(b)));
-        Self { by_path, in_order }
+        Self { by_path, in_order, unserved }
     }
 
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Definition>> {
@@ -71,6 +79,16 @@ impl Table {
 
     pub fn all(&self) -> &[Arc<Definition>] {
         &self.in_order
+    }
+
+    /// All versions of what is stored under a prefix, served or not.
+    pub fn versions<'a>(&'a self, storage_prefix: &'a str) -> impl Iterator<Item = &'a Arc<Definition>> {
+        self.in_order.iter().chain(&self.unserved).filter(move |d| d.storage_prefix == storage_prefix)
+    }
+
+    /// Whether a group is one of the kinds table.
+    pub fn is_built_in(&self, group: &str) -> bool {
+        BUILT_IN.iter().any(|d| d.gvk.group == group)
     }
 
     pub fn has_group(&self, group: &str) -> bool {
@@ -93,11 +111,6 @@ impl Table {
             .unwrap_or(definition)
             .clone()
     }
-}
-
-/// Whether a CustomResourceDefinition made this kind.
-pub fn is_custom(definition: &Definition) -> bool {
-    !definition.schema_name.starts_with("io.k8s.")
 }
 
 fn path_of(definition: &Definition) -> (&str, &str, &str) {

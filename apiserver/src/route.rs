@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails;
 
 use crate::{
-    error::{ApiError, Result},
+    error::{ApiError, Result, Subject},
     registry::Table,
     request::RequestInfo,
 };
@@ -38,7 +38,13 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
     if !info.is_resource || !table.has_group(&info.group) {
         return Ok(Route::Path);
     }
-    let definition = table.resource(&info.group, &info.version, &info.resource).ok_or_else(not_found)?.clone();
+    let definition = match table.resource(&info.group, &info.version, &info.resource) {
+        Some(definition) if definition.is_custom() => return custom(definition, info),
+        Some(definition) => definition.clone(),
+        // Groups of custom resources are nobody's: what is not known there is no path at all.
+        None if !table.is_built_in(&info.group) => return Ok(Route::Path),
+        None => return Err(not_found()),
+    };
     let is_namespace = info.group.is_empty() && info.resource == "namespaces";
     let misplaced = if definition.namespaced {
         info.namespace.is_empty() && !info.name.is_empty() && info.parts.len() > 1
@@ -50,7 +56,7 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
     }
     let subresource = match info.subresource.as_str() {
         "" => None,
-        name => Some(*definition.subresource(name).ok_or_else(not_found)?),
+        name => Some(definition.subresource(name).ok_or_else(not_found)?.clone()),
     };
     if info.parts.len() > 3 && info.subresource != "proxy" {
         return Err(not_found());
@@ -64,6 +70,35 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
         return Err(not_allowed());
     }
     Ok(Route::Resource(Target { definition, subresource }))
+}
+
+/// Custom resources are routed by what a request is about, not by its path.
+fn custom(definition: &Arc<Definition>, info: &RequestInfo) -> Result<Route> {
+    let across_namespaces = matches!(info.verb.as_str(), "list" | "watch");
+    let misplaced = if definition.namespaced {
+        info.namespace.is_empty() && !across_namespaces
+    } else {
+        !info.namespace.is_empty()
+    };
+    if misplaced {
+        return Ok(Route::Path);
+    }
+    let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &info.name };
+    let subresource = match info.subresource.as_str() {
+        "" => None,
+        name => Some(definition.subresource(name).ok_or_else(|| ApiError::not_found(on))?.clone()),
+    };
+    let allowed = match &subresource {
+        None => Verb::ALL.iter().any(|verb| verb.name() == info.verb),
+        Some(_) => matches!(info.verb.as_str(), "get" | "update" | "patch"),
+    };
+    if !allowed {
+        return Err(ApiError::method_not_allowed(on, &info.verb));
+    }
+    if info.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch") {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    Ok(Route::Resource(Target { definition: definition.clone(), subresource }))
 }
 
 fn has_verb(definition: &Definition, method: &Method, info: &RequestInfo) -> bool {

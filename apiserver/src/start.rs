@@ -25,6 +25,7 @@ use crate::{
     bootstrap::{self, Cluster, ensure::EnsureError},
     cache::Cache,
     connect::Connector,
+    custom::{CustomKinds, control},
     encryption::{self, EncryptedStore},
     error::ApiError,
     flow::{self, Flow},
@@ -271,7 +272,10 @@ impl Apiserver {
         let observer = access::observer(authorizer.clone(), &registry);
         let flow = Flow::new(guards.flow)?;
         flow.start();
-        let cache = Cache::start(store.clone(), vec![observer, flow.observer()]).await.map_err(StartError::Cache)?;
+        let custom = CustomKinds::new(registry.clone());
+        let observers = vec![observer, flow.observer(), custom.observer()];
+        let cache = Cache::start(store.clone(), observers).await.map_err(StartError::Cache)?;
+        custom.attach(&cache);
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
@@ -283,6 +287,7 @@ impl Apiserver {
             aggregator: Aggregator::default(),
             audit: guards.audit,
             flow,
+            custom,
         }))
     }
 
@@ -330,6 +335,8 @@ impl Apiserver {
         };
         bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;
         flow::dangling::start(Arc::downgrade(&apiserver));
+        // Ends with the server.
+        tokio::spawn(control::run(Arc::downgrade(&apiserver), apiserver.custom.clone()));
         apiserver.health.ready();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, async move {

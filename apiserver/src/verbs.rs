@@ -20,7 +20,6 @@ use crate::{
     error::Result,
     options::{DeleteOptions, FieldValidation, WriteOptions},
     pipeline::Apiserver,
-    registry,
     route::Target,
     subresource,
     table::{self, IncludeObject, Printer},
@@ -62,15 +61,15 @@ pub async fn object(server: &Apiserver, call: &mut Call, target: &Target) -> Res
 }
 
 pub fn form(call: &Call, definition: &Definition) -> Result<Form> {
-    if !registry::is_custom(definition) {
+    if !definition.is_custom() {
         negotiate::routable(&call.headers, matches!(call.info.verb.as_str(), "list" | "watch"))?;
     }
-    let offer = if registry::is_custom(definition) { Offer::CustomResource } else { Offer::Resource };
+    let offer = if definition.is_custom() { Offer::CustomResource } else { Offer::Resource };
     negotiate::accepted(&call.headers, &call.query, offer)
 }
 
 pub fn sent(call: &Call, definition: &Definition) -> Result<Media> {
-    negotiate::sent(&call.headers, registry::is_custom(definition))
+    negotiate::sent(&call.headers, definition.is_custom())
 }
 
 /// The printer of tables, as the query wants them.
@@ -148,7 +147,6 @@ pub fn writer<'a>(
         uid_is_precondition: call.info.verb == "update",
         warnings: Vec::new(),
         audit: call.audit.clone(),
-        audit_annotations: Default::default(),
     }
 }
 
@@ -156,7 +154,10 @@ pub fn writer<'a>(
 pub async fn read_object(call: &mut Call, target: &Target, validation: FieldValidation) -> Result<Value> {
     let media = sent(call, &target.definition)?;
     let body = call.read_body().await?;
-    let decoded = decode::object(&body, media, &target.definition.gvk, validation)?;
+    let decoded = match target.definition.is_custom() {
+        true => decode::custom(&body, media, &target.definition, validation)?,
+        false => decode::object(&body, media, &target.definition.gvk, validation)?,
+    };
     call.warnings.extend(decoded.warnings);
     audit_object(call, &target.definition, &decoded.object);
     Ok(decoded.object)
@@ -174,7 +175,7 @@ pub fn audit_object(call: &Call, definition: &Definition, object: &Value) {
     if let Err(error) = definition.rules.set_defaults(&mut shown) {
         tracing::debug!(%error, "an object that has no defaults is told as it was sent");
     }
-    typed::canonical(&definition.gvk, &mut shown);
+    typed::canonical(definition, &mut shown);
     call.audit.request_object(&shown);
 }
 

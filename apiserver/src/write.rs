@@ -64,7 +64,6 @@ pub struct Writer<'a> {
     pub warnings: Vec<String>,
     /// What the audit log is told.
     pub audit: Record,
-    pub audit_annotations: std::collections::BTreeMap<String, String>,
 }
 
 /// What an answer shows.
@@ -120,7 +119,7 @@ pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Resul
     let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
     let empties = typed::empties(object);
     definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    typed::canonical(&definition.gvk, object);
+    typed::canonical(definition, object);
     typed::restore(object, &empties);
     if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
         metadata.insert("managedFields".into(), managed);
@@ -142,7 +141,7 @@ impl Writer<'_> {
     fn seen(&self, there: &Current) -> Result<Arc<Value>> {
         match &self.scale {
             None => Ok(there.value.clone()),
-            Some(paths) => Ok(Arc::new(scale::of_tracked(&there.value, paths)?)),
+            Some(paths) => Ok(Arc::new(scale::of_tracked(&there.value, &self.definition, paths)?)),
         }
     }
 
@@ -197,7 +196,6 @@ impl Writer<'_> {
         let admitted = self.admission.admit(&mut attributes, self.world).await;
         self.warnings.append(&mut attributes.warnings);
         self.audit.annotate_all(&attributes.audit_annotations);
-        self.audit_annotations.append(&mut attributes.audit_annotations);
         admitted?;
         let changed = before.is_some_and(|before| attributes.object != before);
         let mut object = attributes.object.unwrap_or_default();
@@ -215,7 +213,6 @@ impl Writer<'_> {
         }
         self.warnings.append(&mut attributes.warnings);
         self.audit.annotate_all(&attributes.audit_annotations);
-        self.audit_annotations.append(&mut attributes.audit_annotations);
         admitted?;
         Ok(attributes.object.unwrap_or_default())
     }
@@ -225,9 +222,22 @@ impl Writer<'_> {
         let validated = self.admission.validate(&mut attributes, self.world).await;
         self.warnings.append(&mut attributes.warnings);
         self.audit.annotate_all(&attributes.audit_annotations);
-        self.audit_annotations.append(&mut attributes.audit_annotations);
         validated?;
         Ok(attributes.object.unwrap_or_default())
+    }
+
+    /// What an answer shows of what is stored.
+    fn shown(&self, entry: &Entry) -> Result<Shown> {
+        Ok(Shown::Stored(Arc::new(Object::new(entry)?).form(&self.definition)?))
+    }
+
+    /// A kind that is on its way out takes no new objects.
+    fn takes_new(&self) -> Result<()> {
+        if self.definition.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(ApiError::forbidden(self.subject(), why));
+        }
+        Ok(())
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<()> {
@@ -256,12 +266,14 @@ impl Writer<'_> {
         if !self.tracks_fields {
             return;
         }
-        let Some((schema, ty)) = typed::type_of(&self.kind()) else { return };
+        let facts = if self.scale.is_some() { typed::type_of(&scale::gvk()) } else { self.definition.facts.get() };
+        let Some((schema, ty)) = facts else { return };
         self.with_manager(false, |manager| apply::track(schema, ty, old, object, manager));
     }
 
     /// Creates an object. It has been decoded, and its namespace is that of the path.
     pub async fn create(&mut self, mut object: Value) -> Result<Written> {
+        self.takes_new()?;
         self.set_defaults(&mut object)?;
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
@@ -323,7 +335,7 @@ impl Writer<'_> {
         match self.put(&key, 0, bytes.clone(), change).await? {
             Commit::Done(revision) => {
                 let entry = Entry { key, value: bytes, created: revision, modified: revision };
-                Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: true }))
+                Ok(Ok(Written { shown: self.shown(&entry)?, created: true }))
             }
             Commit::Conflict(there) => Ok(Err(there)),
         }
@@ -364,6 +376,7 @@ impl Writer<'_> {
         allowed: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<Written> {
         let mut object = source(None)?;
+        self.takes_new()?;
         let uid = metadata::text(&object, "uid");
         if !uid.is_empty() {
             let why =
@@ -431,7 +444,7 @@ impl Writer<'_> {
             }
             entry.value = bytes;
         }
-        Ok(Ok(Written { shown: Shown::Stored(Arc::new(Object::new(&entry)?)), created: false }))
+        Ok(Ok(Written { shown: self.shown(&entry)?, created: false }))
     }
 
     /// Changes an object by nothing but `change`: no admission, no rules. For what subresources do beside their own
@@ -486,6 +499,13 @@ impl Writer<'_> {
     /// The bytes that are stored: in the stored version, without the resourceVersion, which is the revision.
     pub(crate) fn encode(&self, mut object: Value) -> Result<Bytes> {
         let stored = self.world.registry.table().stored(&self.definition);
+        if stored.is_custom() {
+            object = self.definition.rules.keep(object).map_err(ApiError::internal)?;
+            if let Some(metadata) = metadata::fields(&mut object) {
+                metadata.remove("resourceVersion");
+            }
+            return Ok(typed::to_json(&stored, &object));
+        }
         if let Some(conversion) = &self.definition.conversion {
             object = (conversion.to_stored)(object);
         }
@@ -494,7 +514,7 @@ impl Writer<'_> {
         if let Some(metadata) = metadata::fields(&mut object) {
             metadata.remove("resourceVersion");
         }
-        Ok(typed::to_json(&stored.gvk, &object))
+        Ok(typed::to_json(&stored, &object))
     }
 
     /// Fills in what comes from shared ranges, where the kind has such.

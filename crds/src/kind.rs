@@ -13,7 +13,12 @@ use k8s_openapi::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{field::Errors, user::User};
+use crate::{
+    custom::Custom,
+    field::Errors,
+    schema::{self, Schema, TypeId},
+    user::User,
+};
 
 type Text = Cow<'static, str>;
 
@@ -58,7 +63,7 @@ impl Verb {
 }
 
 /// A part of an object that is served under a path of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subresource {
     Status,
     /// `autoscaling/v1 Scale`, at these JSON paths of the object.
@@ -72,12 +77,23 @@ pub enum Subresource {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScalePaths {
-    pub replicas: &'static str,
-    pub status_replicas: &'static str,
-    /// Where the selector is: an object's `matchLabels` form, or a map of labels.
-    pub selector: &'static str,
+    pub replicas: Text,
+    pub status_replicas: Text,
+    /// Where the selector is: an object's `matchLabels` form, a map of labels, or a text; empty where there is none.
+    pub selector: Text,
+}
+
+impl ScalePaths {
+    /// The paths of a built-in kind.
+    pub const fn new(replicas: &'static str, status_replicas: &'static str, selector: &'static str) -> Self {
+        Self {
+            replicas: Cow::Borrowed(replicas),
+            status_replicas: Cow::Borrowed(status_replicas),
+            selector: Cow::Borrowed(selector),
+        }
+    }
 }
 
 /// When `metadata.generation` counts up.
@@ -255,7 +271,7 @@ pub trait Kind:
     }
 
     /// The first DELETE of an object only marks it as going, and this may mark it further; false: it deletes.
-    fn begin_deletion(&mut self) -> bool {
+    fn begin_deletion(&mut self, _now: Timestamp) -> bool {
         false
     }
 
@@ -281,6 +297,19 @@ pub trait Kind:
 /// (a number out of range), the error tells why.
 pub trait Rules: Send + Sync {
     fn validate_name(&self, name: &str) -> Vec<String>;
+    /// Brings an object of a request into the kind's form where the schema's facts do not do that alone; gives the paths
+    /// of unknown fields. The error says why it cannot be of this kind.
+    fn accept(&self, _object: &mut Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    /// An object as it was stored, in this version. The error says why it cannot be had in it.
+    fn restore(&self, object: Value) -> Result<Value, String> {
+        Ok(object)
+    }
+    /// An object of this version as it is stored.
+    fn keep(&self, object: Value) -> Result<Value, String> {
+        Ok(object)
+    }
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error>;
     /// Prepares and validates; gives the warnings. Errors are appended to `errors`.
     fn create(
@@ -308,7 +337,7 @@ pub trait Rules: Send + Sync {
     fn is_held(&self, _object: &Value) -> bool {
         false
     }
-    fn begin_deletion(&self, _object: &mut Value) -> Result<bool, serde_json::Error> {
+    fn begin_deletion(&self, _object: &mut Value, _now: Timestamp) -> Result<bool, serde_json::Error> {
         Ok(false)
     }
 }
@@ -388,9 +417,9 @@ impl<K: Kind> Rules for Typed<K> {
         decode::<K>(object).is_ok_and(|typed| typed.is_held())
     }
 
-    fn begin_deletion(&self, object: &mut Value) -> Result<bool, serde_json::Error> {
+    fn begin_deletion(&self, object: &mut Value, now: Timestamp) -> Result<bool, serde_json::Error> {
         let mut typed: K = decode(object)?;
-        if !typed.begin_deletion() {
+        if !typed.begin_deletion(now) {
             return Ok(false);
         }
         *object = serde_json::to_value(typed)?;
@@ -421,6 +450,32 @@ pub struct Conversion {
     pub from_stored: fn(Value) -> Value,
 }
 
+/// Where the type of a kind is told: in the built-in table, or in one of its own.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    own: Option<Arc<Schema>>,
+    ty: Option<TypeId>,
+}
+
+impl Facts {
+    /// The facts of a built-in type, if there are any.
+    pub fn built_in(gvk: &Gvk) -> Self {
+        Self { own: None, ty: schema::builtin().kind(&gvk.group, &gvk.version, &gvk.kind) }
+    }
+
+    pub const fn own(schema: Arc<Schema>, ty: TypeId) -> Self {
+        Self { own: Some(schema), ty: Some(ty) }
+    }
+
+    pub fn get(&self) -> Option<(&Schema, TypeId)> {
+        let schema = match &self.own {
+            Some(own) => own.as_ref(),
+            None => schema::builtin(),
+        };
+        self.ty.map(|ty| (schema, ty))
+    }
+}
+
 /// A kind with its type erased: a row of the kinds table, or a version of a custom resource.
 #[derive(Clone)]
 pub struct Definition {
@@ -443,8 +498,17 @@ pub struct Definition {
     pub storage_prefix: Text,
     /// The name of its type in the schema, `io.k8s.api.core.v1.Pod`.
     pub schema_name: Text,
+    pub facts: Facts,
     pub conversion: Option<Conversion>,
+    /// What a CustomResourceDefinition says beside; none for built-in kinds.
+    pub custom: Option<Custom>,
     pub rules: Arc<dyn Rules>,
+}
+
+impl std::fmt::Debug for Definition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Definition").field(&self.gvk).finish()
+    }
 }
 
 impl Definition {
@@ -452,8 +516,10 @@ impl Definition {
     pub fn of<K: Kind>() -> Self {
         let about = K::ABOUT;
         let borrowed = |texts: &[&'static str]| texts.iter().map(|t| Cow::Borrowed(*t)).collect();
+        let gvk = Gvk { group: K::GROUP.into(), version: K::VERSION.into(), kind: K::KIND.into() };
         Self {
-            gvk: Gvk { group: K::GROUP.into(), version: K::VERSION.into(), kind: K::KIND.into() },
+            facts: Facts::built_in(&gvk),
+            gvk,
             list_kind: format!("{}List", K::KIND).into(),
             namespaced: K::Scope::NAMESPACED,
             plural: about.plural.into(),
@@ -472,6 +538,7 @@ impl Definition {
             storage_prefix: about.storage_prefix.into(),
             schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
             conversion: None,
+            custom: None,
             rules: Arc::new(Typed::<K>(PhantomData)),
         }
     }
@@ -479,6 +546,11 @@ impl Definition {
     pub fn with_conversion(mut self, conversion: Conversion) -> Self {
         self.conversion = Some(conversion);
         self
+    }
+
+    /// Whether a CustomResourceDefinition made this kind.
+    pub const fn is_custom(&self) -> bool {
+        self.custom.is_some()
     }
 
     pub fn has_subresource(&self, name: &str) -> bool {

@@ -7,6 +7,7 @@
 pub mod cel;
 pub mod condition;
 pub mod cron;
+pub mod custom;
 pub mod diff;
 pub mod duration;
 pub mod equal;
@@ -28,4 +29,5 @@ pub mod syntax;
 pub mod table;
 pub mod taint;
 pub mod user;
+pub mod version;
 pub mod volume;

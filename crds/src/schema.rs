@@ -48,6 +48,8 @@ pub struct Type {
     pub fields: Vec<Field>,
     /// `x-kubernetes-map-type: atomic`: server-side apply owns it as a whole.
     pub atomic: bool,
+    /// It takes fields that are not declared.
+    pub open: bool,
     /// The Go package that error messages name it by: the `v1` of `v1.Pod`.
     pub package: Arc<str>,
     /// What it is served as: group, version and kind.
@@ -173,6 +175,38 @@ impl Schema {
         self.by_name.insert(ty.name.clone(), id);
         self.types.push(ty);
         id
+    }
+
+    /// Takes over a type of another table, with all that it is made of.
+    pub fn import(&mut self, from: &Self, id: TypeId) -> TypeId {
+        let ty = from.get(id);
+        if let Some(known) = self.id(&ty.name) {
+            return known;
+        }
+        let copy = Type {
+            name: ty.name.clone(),
+            go: ty.go.clone(),
+            atomic: ty.atomic,
+            open: ty.open,
+            package: ty.package.clone(),
+            ..Type::default()
+        };
+        let new = self.add(copy);
+        let fields =
+            ty.fields.iter().map(|field| Field { shape: self.import_shape(from, &field.shape), ..field.clone() });
+        let fields = fields.collect();
+        self.types[new.0 as usize].fields = fields;
+        new
+    }
+
+    fn import_shape(&mut self, from: &Self, shape: &Shape) -> Shape {
+        match shape {
+            Shape::Object(id) => Shape::Object(self.import(from, *id)),
+            Shape::Either(id, or) => Shape::Either(self.import(from, *id), *or),
+            Shape::List(item) => Shape::List(Box::new(self.import_shape(from, item))),
+            Shape::Map(item) => Shape::Map(Box::new(self.import_shape(from, item))),
+            other => other.clone(),
+        }
     }
 
     /// Puts the fields of every type in the order of protobuf.

@@ -24,7 +24,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{
+    client::ConfigExt,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;

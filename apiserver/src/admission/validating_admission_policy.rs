@@ -87,7 +87,8 @@ impl Compile for BindingDefinition {
 
     fn compile(self, name: &str) -> Binding {
         let spec = self.spec;
-        Binding::new(name, spec.policy_name, spec.match_resources, spec.param_ref, spec.validation_actions)
+        let (policy, actions) = (Some(spec.policy_name), Some(spec.validation_actions));
+        Binding::new(name, policy, spec.match_resources, spec.param_ref, actions)
     }
 }
 

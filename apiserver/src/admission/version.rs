@@ -22,7 +22,7 @@ pub fn convert(object: &Value, from: &Gvk, to: &Gvk, world: &World) -> Result<Va
     let source = world.registry.kind(from).ok_or_else(|| unknown(from))?;
     let target = world.registry.kind(to).ok_or_else(|| unknown(to))?;
     let mut object = converted(object.clone(), &source, &target);
-    typed::canonical(to, &mut object);
+    typed::canonical(&target, &mut object);
     Ok(object)
 }
 
@@ -31,7 +31,7 @@ pub fn set_defaults(object: &mut Value, kind: &Gvk, world: &World) -> Result<()>
     match world.registry.kind(kind) {
         Some(definition) => write::set_defaults(&definition, object),
         None => {
-            typed::canonical(kind, object);
+            typed::canonical_form(kind, object);
             Ok(())
         }
     }

@@ -8,14 +8,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use crds::{kind::Kind, user::User};
+use crds::{kind::Kind, user::User, version::by_maturity};
 use http::{StatusCode, header};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceSpec};
 use serde_json::{Map, Value, json};
 
 use super::{Aggregator, Remote, openapi};
 use crate::{
-    discovery::{Aggregated, Documents, by_maturity},
+    discovery::{Aggregated, Documents},
     error::{ApiError, Result},
     world::World,
 };

@@ -108,7 +108,7 @@ pub fn object(address: IpAddr, namespace: &str, name: &str, world: &World) -> By
     });
     metadata::fill(&mut object, now, &world.random);
     track(&gvk, &mut object, now);
-    typed::to_json(&gvk, &object)
+    typed::built_in_json(&gvk, &object)
 }
 
 fn track(gvk: &Gvk, object: &mut Value, now: Timestamp) {

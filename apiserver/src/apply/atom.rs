@@ -114,7 +114,7 @@ impl<'a> Of<'a> {
     /// The place of a member; none if it is not declared.
     pub fn get(self, name: &str) -> Option<Place<'a>> {
         match self {
-            Self::Fields(ty) => ty.field(name).map(Place::Field),
+            Self::Fields(ty) => ty.field(name).map(Place::Field).or(ty.open.then_some(Place::Deduced)),
             Self::Values(place) => Some(place),
         }
     }

@@ -14,6 +14,7 @@ use super::{Audit, Level, Log, Policy, log};
 use crate::{
     auth::{Authenticator, issuer::Issuer},
     pipeline::Apiserver,
+    random::Random,
     request::{Query, RequestInfo},
     start::Guards,
 };
@@ -33,7 +34,14 @@ async fn server(path: &Path, rules: Value) -> Arc<Apiserver> {
     let options = log::Options { path: Some(path.to_owned()), ..log::Options::default() };
     let audit = Some(Audit::new(policy(rules), Log::open(&options).unwrap().unwrap()));
     let guards = Guards { audit, ..Guards::default() };
-    let server = Apiserver::guarded(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), guards);
+    let server = Apiserver::guarded(
+        store,
+        Authenticator::new(issuer),
+        None,
+        Arc::new(Timestamp::now),
+        Random::seeded(1),
+        guards,
+    );
     server.await.unwrap()
 }
 

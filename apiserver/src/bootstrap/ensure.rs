@@ -71,7 +71,7 @@ fn precondition(existing: Option<&Value>) -> Value {
 }
 
 /// The object in the answer; none if it is not there, or somebody was faster.
-async fn send(
+pub(crate) async fn send(
     service: &InProcess,
     method: Method,
     path: &str,

@@ -50,7 +50,7 @@ impl Event {
         change: Change,
         form: Form,
         definition: &Arc<Definition>,
-        make: impl FnOnce(&Object) -> Bytes,
+        make: impl FnOnce(&Arc<Object>) -> Bytes,
     ) -> Bytes {
         let mut encodings = self.encodings.lock();
         let known =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crds::kind::Definition;
 use store::{Revision, StoreError};
 
 use super::{Cache, Filter, Object, ROOT, page};
@@ -34,6 +35,16 @@ pub struct Listing {
     pub next: Option<String>,
     /// How many objects follow; not known where a selector is used.
     pub remaining: Option<usize>,
+}
+
+impl Listing {
+    /// The same with the objects as a version of their kind shows them.
+    pub fn of(mut self, definition: &Arc<Definition>) -> Result<Self> {
+        if definition.is_custom() {
+            self.objects = self.objects.iter().map(|object| object.form(definition)).collect::<Result<_>>()?;
+        }
+        Ok(self)
+    }
 }
 
 const TOO_OLD: &str = "The resourceVersion for the provided list is too old.";

@@ -1,9 +1,13 @@
 //! One object as the cache keeps it: its bytes, ready to be sent, and what selectors ask of it.
 
-use std::{borrow::Cow, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use crds::{kind::Definition, selector::Labels};
+use parking_lot::Mutex;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 use store::{Entry, Revision};
@@ -12,6 +16,12 @@ use crate::{
     codec::json,
     error::{ApiError, Result},
 };
+
+/// Forms of one object that are kept: versions of its kind that clients use side by side.
+const FORMS_MAX: usize = 4;
+
+/// An object as a version of a custom kind shows it; none if that is how it is stored.
+type Form = (Arc<Definition>, Option<Arc<Object>>);
 
 /// Immutable; a change makes a new one.
 #[derive(Debug)]
@@ -33,6 +43,7 @@ pub struct Object {
     /// The values of the definition's field selectors, once somebody has asked.
     fields: OnceLock<Vec<String>>,
     protobuf: OnceLock<Bytes>,
+    forms: Mutex<Vec<Form>>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +137,7 @@ impl Object {
             digits,
             fields: OnceLock::new(),
             protobuf: OnceLock::new(),
+            forms: Mutex::default(),
         })
     }
 
@@ -150,6 +162,7 @@ impl Object {
             digits: self.digits,
             fields: self.fields.clone(),
             protobuf: OnceLock::new(),
+            forms: Mutex::default(),
         }
     }
 
@@ -187,6 +200,9 @@ impl Object {
     /// The object in this version of its kind.
     pub fn value_as(&self, definition: &Definition) -> Result<Value> {
         let value = self.value()?;
+        if definition.is_custom() {
+            return definition.rules.restore(value).map_err(ApiError::internal);
+        }
         if self.is_of(definition) {
             return Ok(value);
         }
@@ -197,6 +213,33 @@ impl Object {
         converted["apiVersion"] = definition.gvk.api_version().into();
         converted["kind"] = definition.gvk.kind.clone().into();
         Ok(converted)
+    }
+
+    /// The object as a version of its kind shows it: custom resources are converted, pruned and defaulted when they are
+    /// read, for what is stored may be older than their definition.
+    pub fn form(self: &Arc<Self>, definition: &Arc<Definition>) -> Result<Arc<Self>> {
+        if !definition.is_custom() {
+            return Ok(self.clone());
+        }
+        let known =
+            |forms: &[Form]| forms.iter().find(|(of, _)| Arc::ptr_eq(of, definition)).map(|(_, form)| form.clone());
+        if let Some(form) = known(&self.forms.lock()) {
+            return Ok(form.unwrap_or_else(|| self.clone()));
+        }
+        let stored = self.value()?;
+        let shown = definition.rules.restore(stored.clone()).map_err(ApiError::internal)?;
+        let form = if shown == stored { None } else { Some(Arc::new(Self::of(&shown, self.revision)?)) };
+        self.remember(definition, form.clone());
+        Ok(form.unwrap_or_else(|| self.clone()))
+    }
+
+    /// Keeps a form that was made elsewhere, or here.
+    pub fn remember(&self, definition: &Arc<Definition>, form: Option<Arc<Self>>) {
+        let mut forms = self.forms.lock();
+        if forms.len() >= FORMS_MAX {
+            forms.remove(0);
+        }
+        forms.push((definition.clone(), form));
     }
 
     /// The protobuf form, made once.
@@ -218,7 +261,7 @@ impl Object {
         let Some(at) = definition.selectable.iter().position(|p| p == path) else {
             return Cow::Borrowed("");
         };
-        if !self.is_of(definition) {
+        if definition.is_custom() || !self.is_of(definition) {
             let value = self.value_as(definition).unwrap_or_default();
             return Cow::Owned(selectable(definition, &value, path));
         }

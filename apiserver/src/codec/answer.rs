@@ -12,7 +12,6 @@ use crate::{
     audit::event::ResponseStatus,
     cache::{Object, list::Listing},
     error::{ApiError, Result},
-    registry,
     write::Shown,
 };
 
@@ -156,7 +155,7 @@ pub fn list(form: Form, definition: &Definition, listing: Listing) -> Result<Ans
     if plain && listing.objects.iter().all(|object| object.is_of(definition)) {
         return Ok(of_media(StatusCode::OK, Media::Json, concatenated(definition, listing)));
     }
-    let custom = registry::is_custom(definition);
+    let custom = definition.is_custom();
     let mut metadata = list_metadata(&listing);
     if form.media == Media::Protobuf && form.shape == Shape::Object {
         let bytes = typed::list_to_protobuf(definition, &listing, &metadata)?;
@@ -205,7 +204,7 @@ fn unnamed(mut item: Value) -> Value {
 
 /// A list that is put together from the bytes of its objects; large ones while they are sent.
 fn concatenated(definition: &Definition, listing: Listing) -> Body {
-    let custom = registry::is_custom(definition);
+    let custom = definition.is_custom();
     let mut head = Vec::with_capacity(256);
     let mut metadata = list_metadata(&listing);
     if custom {

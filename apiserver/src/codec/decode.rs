@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crds::{
-    kind::Gvk,
+    kind::{Definition, Gvk},
     schema::{decode, encode, protobuf},
 };
 use serde_json::Value;
@@ -26,13 +26,7 @@ pub struct Decoded {
 
 /// An object that a client sends, of the kind that the path names (or of another, for some subresources).
 pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation) -> Result<Decoded> {
-    let unrecognized = |why: &dyn std::fmt::Display| {
-        let summary = summarize(body);
-        ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): {why} ({summary})",
-            kind.kind
-        ))
-    };
+    let unrecognized = |why: &dyn std::fmt::Display| unrecognized(kind, body, why);
     if media == Media::Protobuf {
         return protobuf_object(body, kind, &unrecognized);
     }
@@ -65,6 +59,73 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
         }
     };
     Ok(Decoded { object, warnings })
+}
+
+/// A custom resource that a client sends. It may say that it is of another kind, which is found later.
+pub fn custom(body: &[u8], media: Media, definition: &Definition, validation: FieldValidation) -> Result<Decoded> {
+    let kind = &definition.gvk;
+    let unrecognized = |why: &dyn std::fmt::Display| unrecognized(kind, body, why);
+    let (json, repeated) = match media {
+        Media::Yaml => {
+            let parsed = yaml::parse(body).map_err(|why| unrecognized(&why))?;
+            (Cow::Owned(parsed.value.to_string().into_bytes()), parsed.duplicates)
+        }
+        _ => (Cow::Borrowed(body), Vec::new()),
+    };
+    let (given_version, given_kind) = decode::kind(&json)
+        .map_err(|why| unrecognized(&format!("couldn't get version/kind; json parse error: {why}")))?;
+    if given_kind.is_empty() {
+        let text = String::from_utf8_lossy(body);
+        return Err(unrecognized(&format!("Object 'Kind' is missing in '{text}'")));
+    }
+    let (group, version) = given_version.rsplit_once('/').unwrap_or(("", &given_version));
+    let given = Gvk { group: group.to_owned().into(), version: version.to_owned().into(), kind: given_kind.into() };
+    let cannot = |why: &dyn std::fmt::Display| cannot_be_handled(kind, &given, why);
+    let decoded = decode::any(&json).map_err(|why| cannot(&why))?;
+    let mut object = decoded.value;
+    let unknown = definition.rules.accept(&mut object).map_err(|why| cannot(&why))?;
+    same_version(kind, &given)?;
+    let unknown = unknown.iter().map(|path| format!("unknown field {}", crds::field::quote(path)));
+    let strict: Vec<String> = decoded.strict.into_iter().chain(unknown).collect();
+    let warnings = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn => [repeated, strict].concat(),
+        FieldValidation::Strict if repeated.is_empty() && strict.is_empty() => Vec::new(),
+        FieldValidation::Strict => {
+            let all: Vec<_> = yaml::strict_error(&repeated).into_iter().chain(strict).collect();
+            return Err(cannot(&format!("strict decoding error: {}", all.join(", "))));
+        }
+    };
+    Ok(Decoded { object, warnings })
+}
+
+/// The same for a custom resource that a patch has made.
+pub fn custom_value(
+    object: Value,
+    definition: &Definition,
+) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let expected = definition.gvk.api_version();
+    if text("apiVersion") != expected {
+        let given = text("apiVersion");
+        let why = format!("the API version in the data ({given}) does not match the expected API version ({expected})");
+        return Err((object, why));
+    }
+    let mut accepted = object.clone();
+    match definition.rules.accept(&mut accepted) {
+        Ok(unknown) => {
+            Ok((accepted, unknown.iter().map(|path| format!("unknown field {}", crds::field::quote(path))).collect()))
+        }
+        Err(why) => Err((object, why)),
+    }
+}
+
+fn unrecognized(kind: &Gvk, body: &[u8], why: &dyn std::fmt::Display) -> ApiError {
+    let summary = summarize(body);
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({summary})",
+        kind.kind
+    ))
 }
 
 fn protobuf_object(

@@ -14,8 +14,10 @@ use crate::{
 };
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
+/// A built-in type.
 pub fn type_of(gvk: &Gvk) -> Option<(&'static Schema, TypeId)> {
     let schema = schema::builtin();
     Some((schema, schema.kind(&gvk.group, &gvk.version, &gvk.kind)?))
@@ -32,9 +34,22 @@ fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
     Some((schema, known.or_else(form)?))
 }
 
-/// Leaves out what Go would leave out, and fills in what Go would write.
-pub fn canonical(gvk: &Gvk, object: &mut Value) {
-    if let Some((schema, ty)) = type_of(gvk) {
+/// Leaves out what Go would leave out, and fills in what Go would write. Custom resources keep their own form, but for
+/// their metadata.
+pub fn canonical(definition: &Definition, object: &mut Value) {
+    if definition.is_custom() {
+        let schema = schema::builtin();
+        if let (Some(ty), Some(metadata)) = (schema.id(OBJECT_META), object.get_mut("metadata")) {
+            encode::canonical(schema, ty, metadata);
+        }
+    } else if let Some((schema, ty)) = definition.facts.get() {
+        encode::canonical(schema, ty, object);
+    }
+}
+
+/// The same for a built-in type that is no kind of its own.
+pub fn canonical_form(kind: &Gvk, object: &mut Value) {
+    if let Some((schema, ty)) = type_of(kind) {
         encode::canonical(schema, ty, object);
     }
 }
@@ -69,8 +84,16 @@ pub fn restore(object: &mut Value, empties: &[Vec<String>]) {
     }
 }
 
-/// JSON in the order of Go's declarations.
-pub fn to_json(gvk: &Gvk, object: &Value) -> Bytes {
+/// JSON in the order of Go's declarations; of custom resources in the order of the alphabet.
+pub fn to_json(definition: &Definition, object: &Value) -> Bytes {
+    match definition.facts.get().filter(|_| !definition.is_custom()) {
+        Some((schema, ty)) => encode::json(schema, ty, object).into(),
+        None => json::encode(object),
+    }
+}
+
+/// The same of a built-in type.
+pub fn built_in_json(gvk: &Gvk, object: &Value) -> Bytes {
     match type_of(gvk) {
         Some((schema, ty)) => encode::json(schema, ty, object).into(),
         None => json::encode(object),
@@ -94,7 +117,7 @@ pub fn to_protobuf(value: &Value) -> Result<Bytes> {
 fn raw(object: &Object, definition: &Definition) -> Result<Bytes> {
     let make = || -> Result<Bytes> {
         let (schema, ty) =
-            type_of(&definition.gvk).ok_or_else(|| ApiError::internal("a kind without a protobuf form"))?;
+            definition.facts.get().ok_or_else(|| ApiError::internal("a kind without a protobuf form"))?;
         let mut out = Vec::with_capacity(object.json.len());
         protobuf::encode_raw(schema, ty, &object.value_as(definition)?, &mut out).map_err(failed)?;
         Ok(out.into())

@@ -24,6 +24,10 @@ fn storage_version_hash(definition: &Definition) -> Option<String> {
         return None;
     }
     let (group, version, kind) = (&*definition.gvk.group, &*definition.gvk.version, &*definition.gvk.kind);
+    if let Some(custom) = &definition.custom {
+        let hash = Sha256::digest(format!("{group}/{}/{kind}", custom.family.stored));
+        return Some(BASE64_STANDARD.encode(&hash[..8]));
+    }
     let stored = STORED.iter().find(|s| (s.0, s.1) == (group, kind)).map(|s| (s.2, s.3));
     let (group, version) = stored.or(definition.conversion.map(|c| c.stored)).unwrap_or((group, version));
     let hash = Sha256::digest(format!("{group}/{version}/{kind}"));

@@ -16,6 +16,7 @@ use super::{Configuration, EncryptedStore};
 use crate::{
     auth::{Authenticator, issuer::Issuer},
     pipeline::Apiserver,
+    random::Random,
 };
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
@@ -41,7 +42,7 @@ async fn server(store: Arc<dyn Store>) -> Arc<Apiserver> {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let audiences = ["https://here".to_owned()];
     let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
-    Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now)).await.unwrap()
+    Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Random::seeded(1)).await.unwrap()
 }
 
 async fn send(server: &Arc<Apiserver>, method: &str, path: &str, body: Value) -> (StatusCode, Value) {

@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     auth::{Authenticator, issuer::Issuer},
     pipeline::Apiserver,
+    random::Random,
     request::Query,
     start::Guards,
 };
@@ -26,7 +27,14 @@ async fn server(options: Options) -> Arc<Apiserver> {
     let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
     let store = Arc::new(MemoryStore::new(&StoreOptions::default()));
     let guards = Guards { flow: options, ..Guards::default() };
-    let server = Apiserver::guarded(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), guards);
+    let server = Apiserver::guarded(
+        store,
+        Authenticator::new(issuer),
+        None,
+        Arc::new(Timestamp::now),
+        Random::seeded(1),
+        guards,
+    );
     server.await.unwrap()
 }
 

@@ -8,6 +8,7 @@ use crds::{
 };
 
 use super::{
+    custom,
     operation::{ANY_MEDIA, Body, Model, OBJECT_MEDIA, Operation, PATCH_MEDIA, STREAM_MEDIA, id, tag},
     parameter::{self, Parameter, in_path, namespace, pretty},
 };
@@ -30,7 +31,9 @@ fn root_of(group: &str, version: &str) -> String {
 /// The names of all documents.
 pub fn roots(kinds: &[Arc<Definition>]) -> BTreeSet<String> {
     let fixed = [OPENID, "api", "apis", KEYS, "version"].map(str::to_owned);
-    let groups = kinds.iter().filter(|k| !k.gvk.group.is_empty()).map(|k| format!("apis/{}", k.gvk.group));
+    // Groups of custom resources have no document of their own.
+    let groups =
+        kinds.iter().filter(|k| !k.gvk.group.is_empty() && !k.is_custom()).map(|k| format!("apis/{}", k.gvk.group));
     let versions = kinds.iter().map(|k| root_of(&k.gvk.group, &k.gvk.version));
     fixed.into_iter().chain(groups).chain(versions).collect()
 }
@@ -38,11 +41,21 @@ pub fn roots(kinds: &[Arc<Definition>]) -> BTreeSet<String> {
 /// The paths of one document.
 pub fn items(root: &str, kinds: &[Arc<Definition>]) -> Vec<PathItem> {
     let here: Vec<_> = kinds.iter().filter(|k| root_of(&k.gvk.group, &k.gvk.version) == root).collect();
-    let mut items = vec![root_item(root, !here.is_empty())];
+    let mut items = if is_custom(root, kinds) { Vec::new() } else { vec![root_item(root, !here.is_empty())] };
     for kind in here {
-        Resource { root, kind }.items(&mut items);
+        if kind.is_custom() {
+            custom::paths(root, kind, &mut items);
+        } else {
+            Resource { root, kind }.items(&mut items);
+        }
     }
     items
+}
+
+/// Whether a document is about custom resources alone.
+pub fn is_custom(root: &str, kinds: &[Arc<Definition>]) -> bool {
+    let mut here = kinds.iter().filter(|k| root_of(&k.gvk.group, &k.gvk.version) == root).peekable();
+    here.peek().is_some() && here.all(|k| k.is_custom())
 }
 
 /// What is at the root itself: a discovery document most often.
@@ -435,7 +448,7 @@ fn of(part: &str) -> String {
 }
 
 /// With blanks around it; a plural has none.
-fn article(noun: &str) -> &'static str {
+pub fn article(noun: &str) -> &'static str {
     if noun.ends_with('s') && !noun.ends_with("ss") {
         return " ";
     }

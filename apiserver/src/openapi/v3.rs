@@ -12,13 +12,18 @@ use super::{
     path::PathItem,
 };
 
-pub fn document(root: &str, items: &[PathItem], definitions: &dyn Definitions) -> Value {
+/// Documents of custom resources have a title of their own, and say nothing of authentication.
+pub fn document(root: &str, items: &[PathItem], definitions: &dyn Definitions, custom: bool) -> Value {
     let paths: Map<_, _> = items.iter().map(|item| (item.path.clone(), path(item))).collect();
-    let mut components = json!({
-        "securitySchemes": {"BearerToken": {
-            "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
-        }},
-    });
+    let mut components = if custom {
+        json!({})
+    } else {
+        json!({
+            "securitySchemes": {"BearerToken": {
+                "description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey",
+            }},
+        })
+    };
     let schemas =
         schemas(items, |name| definition::schema(name, Version::V3, version_of(root)).or_else(|| definitions.v3(name)));
     if !schemas.is_empty() {
@@ -26,7 +31,7 @@ pub fn document(root: &str, items: &[PathItem], definitions: &dyn Definitions) -
     }
     json!({
         "openapi": "3.0.0",
-        "info": super::v2::info(),
+        "info": if custom { json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}) } else { super::v2::info() },
         "paths": paths,
         "components": components,
     })

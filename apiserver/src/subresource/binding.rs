@@ -39,7 +39,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let mut binding = decoded.object;
     metadata::match_namespace(&mut binding, &call.info.namespace)?;
     let pods = pods(&server.world.registry)?;
-    let target = Target { definition: pods, subresource: target.subresource };
+    let target = Target { definition: pods, subresource: target.subresource.clone() };
     let name = match call.info.name.as_str() {
         "" => metadata::text(&binding, "name").to_owned(),
         name => name.to_owned(),

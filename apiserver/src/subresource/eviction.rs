@@ -175,10 +175,10 @@ impl Evicting<'_> {
             options: self.writer.options.clone(),
             manager: "kube-apiserver".to_owned(),
             warnings: Vec::new(),
-            audit_annotations: Default::default(),
             admission: &self.server.admission,
             tracks_fields: true,
             audit: self.writer.audit.clone(),
+            scale: None,
             ..self.writer
         };
         let (pod, now) = (self.writer.name, world.now());

@@ -1,6 +1,7 @@
 //! `autoscaling/v1 Scale` of everything that has replicas.
 
 use crds::{
+    custom::whole_at,
     field::Error,
     kind::{Definition, Gvk, ScalePaths, Subresource},
     kinds::KINDS,
@@ -35,18 +36,24 @@ fn at<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').filter(|part| !part.is_empty()).try_fold(object, |value, part| value.get(part))
 }
 
+/// What stands for the replicas of an object that has none, until a client has set them.
+const UNSET: i64 = i32::MIN as i64;
+
 /// The Scale of an object.
-fn of(object: &Value, paths: &ScalePaths) -> Result<Value> {
+fn of(object: &Value, definition: &Definition, paths: &ScalePaths) -> Result<Value> {
     let mut meta = Map::new();
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.get("metadata").and_then(|m| m.get(name)) {
             meta.insert(name.into(), value.clone());
         }
     }
-    let replicas = at(object, paths.replicas).and_then(Value::as_i64).unwrap_or(0);
+    if definition.is_custom() {
+        whole_at(object, &paths.replicas).and(whole_at(object, &paths.status_replicas)).map_err(ApiError::internal)?;
+    }
+    let replicas = at(object, &paths.replicas).and_then(Value::as_i64).unwrap_or(0);
     let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
-    let mut status = json!({"replicas": at(object, paths.status_replicas).and_then(Value::as_i64).unwrap_or(0)});
-    let selector = selector(at(object, paths.selector))?;
+    let mut status = json!({"replicas": at(object, &paths.status_replicas).and_then(Value::as_i64).unwrap_or(0)});
+    let selector = selector(Some(&*paths.selector).filter(|path| !path.is_empty()).and_then(|path| at(object, path)))?;
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
@@ -70,9 +77,12 @@ fn selector(found: Option<&Value>) -> Result<String> {
 }
 
 /// The same with the managed fields that concern it, for writes.
-pub fn of_tracked(object: &Value, paths: &ScalePaths) -> Result<Value> {
-    let mut scale = of(object, paths)?;
-    let managed = apply::scale::to_scale(object, &|version| replicas_at(object, version, paths));
+pub fn of_tracked(object: &Value, definition: &Definition, paths: &ScalePaths) -> Result<Value> {
+    let mut scale = of(object, definition, paths)?;
+    if definition.is_custom() && at(object, &paths.replicas).is_none() {
+        scale["spec"]["replicas"] = UNSET.into();
+    }
+    let managed = apply::scale::to_scale(object, &|version| replicas_at(object, definition, version, paths));
     if let (Some(managed), Some(meta)) = (managed, metadata::fields(&mut scale)) {
         meta.insert("managedFields".into(), managed);
     }
@@ -80,23 +90,37 @@ pub fn of_tracked(object: &Value, paths: &ScalePaths) -> Result<Value> {
 }
 
 /// Where a version of the object's kind has its number of replicas; none if it is not served.
-fn replicas_at(object: &Value, api_version: &str, paths: &ScalePaths) -> Option<Option<Vec<apply::Element>>> {
+fn replicas_at(
+    object: &Value,
+    definition: &Definition,
+    api_version: &str,
+    paths: &ScalePaths,
+) -> Option<Option<Vec<apply::Element>>> {
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("apiVersion") == api_version {
-        return Some(Some(apply::scale::path(paths.replicas)));
+        return Some(Some(apply::scale::path(&paths.replicas)));
     }
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    if let Some(custom) = &definition.custom {
+        let known = custom.family.version(version).filter(|_| group == definition.gvk.group)?;
+        return Some(known.scale.as_ref().map(|paths| apply::scale::path(&paths.replicas)));
+    }
     let known =
         KINDS.iter().find(|d| d.gvk.group == group && d.gvk.version == version && d.gvk.kind == text("kind"))?;
     let paths =
         known.subresources.iter().find_map(|s| if let Subresource::Scale(paths) = s { Some(paths) } else { None });
-    Some(paths.map(|paths| apply::scale::path(paths.replicas)))
+    Some(paths.map(|paths| apply::scale::path(&paths.replicas)))
 }
 
 /// The object with what a Scale says.
 pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &Value) -> Result<Value> {
     let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-    if replicas < 0 {
+    if definition.is_custom() && replicas == UNSET {
+        let why = format!("the spec replicas field {} cannot be empty", crds::field::quote(&paths.replicas));
+        return Err(ApiError::bad_request(why));
+    }
+    // A custom resource is checked as a whole, its replicas with it.
+    if replicas < 0 && !definition.is_custom() {
         let error = Error::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
         return Err(ApiError::invalid("autoscaling", "Scale", metadata::text(scale, "name"), &[error]));
     }
@@ -107,9 +131,10 @@ pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &
     }
     *place = replicas.into();
     let api_version = definition.gvk.api_version();
-    let managed =
-        apply::scale::to_parent(&object, &api_version, scale, &|version| replicas_at(&object, version, paths))
-            .map_err(ApiError::internal)?;
+    let managed = apply::scale::to_parent(&object, &api_version, scale, &|version| {
+        replicas_at(&object, definition, version, paths)
+    })
+    .map_err(ApiError::internal)?;
     let version = metadata::text(scale, "resourceVersion").to_owned();
     if let Some(meta) = metadata::fields(&mut object) {
         match managed {
@@ -134,7 +159,11 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
             let object = server.world.object(&definition, &call.info.namespace_of(&definition), &call.info.name);
             let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &call.info.name };
             let object = object.ok_or_else(|| ApiError::not_found(on))?.value_as(&definition)?;
-            shown(form, of(&object, paths)?)
+            if definition.is_custom() && at(&object, &paths.replicas).is_none() {
+                let why = format!("the spec replicas field {} does not exist", crds::field::quote(&paths.replicas));
+                return Err(ApiError::internal(why));
+            }
+            shown(form, of(&object, &definition, paths)?)
         }
         "update" => update(server, call, target, paths).await,
         _ => patched(server, call, target, paths).await,
@@ -161,15 +190,15 @@ async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &Sc
     metadata::match_name(&scale, &call.info.name)?;
     let name = call.info.name.clone();
     let mut writer = verbs::writer(server, call, target, &name, options);
-    writer.scale = Some(*paths);
+    writer.scale = Some(paths.clone());
     let written = writer.update(&mut |_| Ok(scale.clone()), &Missing::NotFound).await;
     let warnings = std::mem::take(&mut writer.warnings);
     call.warnings.extend(warnings);
-    shown(form, of(&written?.shown.value(&target.definition)?, paths)?)
+    shown(form, of(&written?.shown.value(&target.definition)?, &target.definition, paths)?)
 }
 
 async fn patched(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
     let form = verbs::form(call, &target.definition)?;
-    let written = patch::write(server, call, target, &gvk(), Some(*paths)).await?;
-    shown(form, of(&written.shown.value(&target.definition)?, paths)?)
+    let written = patch::write(server, call, target, &gvk(), Some(paths.clone())).await?;
+    shown(form, of(&written.shown.value(&target.definition)?, &target.definition, paths)?)
 }

@@ -35,7 +35,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         warnings.extend(try_join_all(deletions).await?);
     }
     call.warnings.extend(warnings.into_iter().flatten());
-    super::listed(server, call, form, definition, listing)
+    super::listed(server, call, form, definition, listing.of(definition)?)
 }
 
 /// Deletes one of them; somebody else may have done so already.

@@ -29,5 +29,5 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     }
     let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &info.name };
     let object = object.ok_or_else(|| ApiError::not_found(on))?;
-    super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object))
+    super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object.form(definition)?))
 }

@@ -16,7 +16,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let options = ListOptions::from_query(&call.query, definition, false)?;
     let filter = filter(call, target, &options)?;
     let page = PageRequest { limit: options.limit, token: options.token.clone(), freshness: options.freshness()? };
-    let listing = server.world.cache.list(&filter, &page).await?;
+    let listing = server.world.cache.list(&filter, &page).await?.of(definition)?;
     super::listed(server, call, form, definition, listing)
 }
 

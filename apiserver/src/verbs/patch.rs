@@ -1,5 +1,7 @@
 //! PATCH of an object, or of a part of it, in each of the four kinds of patch.
 
+use std::sync::Arc;
+
 use crds::{
     field::{self, Path},
     kind::{Definition, Gvk, ScalePaths},
@@ -18,7 +20,6 @@ use crate::{
     options::{FieldValidation, WriteOptions},
     patch,
     pipeline::Apiserver,
-    registry,
     route::Target,
     write::{Missing, Writer, Written},
 };
@@ -47,7 +48,7 @@ impl Kind {
 /// The kind of patch that a body is; custom resources have no strategic merge.
 pub fn kind_of(call: &Call, definition: &Definition) -> Result<Kind> {
     let sent = call.header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-    let custom = registry::is_custom(definition);
+    let custom = definition.is_custom();
     let offered: Vec<_> = Kind::ALL.into_iter().filter(|kind| !custom || *kind != Kind::Strategic).collect();
     let found = offered.iter().find(|kind| kind.media() == sent).copied();
     found.ok_or_else(|| {
@@ -83,7 +84,8 @@ pub async fn write(
     let options = WriteOptions::from_query(&call.query, "PatchOptions", kind == Kind::Apply)?;
     let (parsed, strict) = parse(kind, &body)?;
     call.audit.patch(&parsed);
-    let patch = Patch { kind, gvk, validation: options.field_validation, body: parsed, strict };
+    let definition = scale.is_none().then(|| target.definition.clone());
+    let patch = Patch { kind, gvk, definition, validation: options.field_validation, body: parsed, strict };
     let namespace = call.info.namespace_of(&target.definition).into_owned();
     let name = call.info.name.clone();
     let force = options.force.unwrap_or_default();
@@ -94,7 +96,7 @@ pub async fn write(
         let missing = if creates { Missing::Create(&may_create) } else { Missing::NotFound };
         let mut writer = super::writer(server, call, target, &name, options.clone());
         writer.tracks_fields = kind != Kind::Apply;
-        writer.scale = scale;
+        writer.scale = scale.clone();
         let mut applier = super::writer(server, call, target, &name, options);
         applier.scale = scale;
         let mut source = |old: Option<&Value>| {
@@ -136,14 +138,18 @@ fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
 struct Patch<'a> {
     kind: Kind,
     gvk: &'a Gvk,
+    /// None where it is not the object itself that is patched.
+    definition: Option<Arc<Definition>>,
     validation: FieldValidation,
     body: Value,
     strict: Vec<String>,
 }
 
 impl Patch<'_> {
-    fn schema(&self) -> Result<(&'static Schema, TypeId)> {
-        typed::type_of(self.gvk).ok_or_else(|| ApiError::internal(format!("no schema for {}", self.gvk.kind)))
+    fn schema(&self) -> Result<(&Schema, TypeId)> {
+        let own = self.definition.as_ref().map(|definition| definition.facts.get());
+        own.unwrap_or_else(|| typed::type_of(self.gvk))
+            .ok_or_else(|| ApiError::internal(format!("no schema for {}", self.gvk.kind)))
     }
 
     /// A server-side apply.
@@ -151,7 +157,7 @@ impl Patch<'_> {
         let (schema, ty) = self.schema()?;
         let object = applier.with_manager(force, |manager| apply::apply(schema, ty, live, &self.body, manager))?;
         // What Go would hold of it: no nulls.
-        let checked = decode::value(object, self.gvk).map_err(|(_, why)| ApiError::bad_request(why))?;
+        let checked = self.decoded(object).map_err(|(_, why)| ApiError::bad_request(why))?;
         Ok(checked.0)
     }
 
@@ -189,9 +195,16 @@ impl Patch<'_> {
         self.checked(patched, strict)
     }
 
+    fn decoded(&self, object: Value) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+        match self.definition.as_deref().filter(|definition| definition.is_custom()) {
+            Some(definition) => decode::custom_value(object, definition),
+            None => decode::value(object, self.gvk),
+        }
+    }
+
     /// Unknown fields and wrong types that the patch has brought in.
     fn checked(&self, patched: Value, strict: Vec<String>) -> Result<(Value, Vec<String>)> {
-        let checked = decode::value(patched, self.gvk);
+        let checked = self.decoded(patched);
         let (object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, &why))?;
         let found: Vec<String> = strict.into_iter().chain(unknown).collect();
         match self.validation {

@@ -120,7 +120,7 @@ impl Encoder {
             now: self.world.now(),
         };
         let columns = !std::mem::replace(&mut self.columns_told, true);
-        match printer.print_one(object, columns) {
+        match object.form(&self.definition).and_then(|object| printer.print_one(&object, columns)) {
             Ok(table) => json_frame(change, &table),
             Err(error) => self.error(&error),
         }
@@ -134,9 +134,13 @@ impl Encoder {
         }
     }
 
-    fn frame(&self, change: &str, object: &Object) -> Bytes {
+    fn frame(&self, change: &str, object: &Arc<Object>) -> Bytes {
+        let object = match object.form(&self.definition) {
+            Ok(object) => object,
+            Err(error) => return self.error(&error),
+        };
         if self.form.shape == Shape::Object && self.form.media == Media::Protobuf {
-            return match typed::object_to_protobuf(object, &self.definition) {
+            return match typed::object_to_protobuf(&object, &self.definition) {
                 Ok(bytes) => protobuf::watch_frame(change, &bytes).into(),
                 Err(error) => self.error(&error),
             };
@@ -173,7 +177,7 @@ impl Encoder {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let mut object = answer::named(json!({"metadata": metadata}), &self.definition);
-        typed::canonical(&self.definition.gvk, &mut object);
+        typed::canonical(&self.definition, &mut object);
         if self.form.shape != Shape::Table {
             return self.value("BOOKMARK", object);
         }

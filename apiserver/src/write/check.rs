@@ -1,7 +1,7 @@
 //! What a write must hold to, whatever the kind: metadata, versions, and then the kind's own rules.
 
 use crds::{
-    field::Errors,
+    field::{Error, Errors},
     kind::Request,
     meta::{self, Rule},
 };
@@ -14,7 +14,6 @@ use crate::{
     error::{ApiError, Result},
     metadata,
     options::revision_or_500,
-    registry,
 };
 
 impl Writer<'_> {
@@ -34,21 +33,35 @@ impl Writer<'_> {
             return Ok(());
         }
         let gvk = &self.definition.gvk;
-        Err(ApiError::invalid(&gvk.group, &gvk.kind, metadata::text(object, "name"), errors))
+        // A custom resource may say that it is of another kind, and is told so by that name.
+        let own = object.get("kind").and_then(Value::as_str).filter(|_| self.definition.is_custom());
+        let kind = own.unwrap_or(&gvk.kind);
+        Err(ApiError::invalid(&gvk.group, kind, metadata::text(object, "name"), errors))
+    }
+
+    /// A custom resource must say what it is; nothing else is looked at before that.
+    fn same_kind(&self, object: &Value) -> Result<()> {
+        let gvk = &self.definition.gvk;
+        let given = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if !self.definition.is_custom() || given == gvk.kind {
+            return Ok(());
+        }
+        self.refuse(object, &vec![Error::invalid("kind", given, format!("must be {}", gvk.kind))])
     }
 
     pub(super) fn before_create(&mut self, object: &mut Value) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
+        self.same_kind(object)?;
         let definition = self.definition.clone();
         let mut errors = Errors::new();
         let rule = Rule {
             namespaced: definition.namespaced,
-            built_in: !registry::is_custom(&definition),
+            built_in: !definition.is_custom(),
             validate_name: &|name| definition.rules.validate_name(name),
         };
         meta::create(&metadata::read(object)?, &rule, &mut errors);
         let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
-        typed::canonical(&definition.gvk, object);
+        typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
         meta::segments(&metadata::read(object)?, definition.namespaced, &mut errors);
@@ -60,6 +73,7 @@ impl Writer<'_> {
     pub(super) fn before_update(&mut self, object: &mut Value, old: &Value) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
         metadata::forget_self_link(object);
+        self.same_kind(object)?;
         let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read(old)?);
         meta::keep(&mut new_meta, &old_meta);
         metadata::write(object, &new_meta)?;
@@ -67,12 +81,12 @@ impl Writer<'_> {
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
         let warnings = definition.rules.update(object, old, &self.request(), &mut of_kind).map_err(undecodable)?;
-        typed::canonical(&definition.gvk, object);
+        typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
         let new_meta = metadata::read(object)?;
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        meta::update_again(&new_meta, &old_meta, !registry::is_custom(&definition), &mut errors);
+        meta::update_again(&new_meta, &old_meta, !definition.is_custom(), &mut errors);
         errors.append(&mut of_kind);
         self.refuse(object, &errors)?;
         self.warnings.extend(warnings);

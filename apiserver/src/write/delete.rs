@@ -50,7 +50,7 @@ impl Writer<'_> {
                 self.admit_delete(&options, &there).await?;
             }
             let (step, last) = match plan {
-                Plan::Nothing => return self.deleted(shown(&there.entry)?, &there, false, true),
+                Plan::Nothing => return self.deleted(self.shown(&there.entry)?, &there, false, true),
                 Plan::Remove => (None, true),
                 Plan::Put(value) => (Some(value), true),
                 Plan::PutAndRemove(value) => (Some(value), options.dry_run()),
@@ -60,7 +60,8 @@ impl Writer<'_> {
                     Ok(revision) => {
                         let object = Object::new(&there.entry)?;
                         let object = revision.map_or_else(|| object.at(there.entry.modified), |r| object.at(r));
-                        return self.deleted(Shown::Stored(Arc::new(object)), &there, true, false);
+                        let object = Arc::new(object).form(&self.definition)?;
+                        return self.deleted(Shown::Stored(object), &there, true, false);
                     }
                     Err(now) => {
                         current = now.map(|entry| self.current(entry)).transpose()?;
@@ -73,7 +74,7 @@ impl Writer<'_> {
             }
             let bytes = self.encode(value)?;
             match self.put_changed(&there.entry, bytes).await? {
-                Ok(entry) if last => return self.deleted(shown(&entry)?, &there, false, false),
+                Ok(entry) if last => return self.deleted(self.shown(&entry)?, &there, false, false),
                 Ok(entry) => {
                     // The version that was asked for has been found and changed; the next step is about the new one.
                     if let Some(preconditions) = &mut options.preconditions {
@@ -96,10 +97,11 @@ impl Writer<'_> {
         let mut object = old.clone();
         let mut meta = metadata::read(&object)?;
         let begins = meta.deletion_timestamp.is_none()
-            && definition.rules.begin_deletion(&mut object).map_err(ApiError::internal)?;
+            && definition.rules.begin_deletion(&mut object, now).map_err(ApiError::internal)?;
         if begins {
-            metadata::mark_as_deleting(&mut meta, now);
-            meta.deletion_grace_period_seconds = None;
+            // What the kind has marked may be in its metadata, too.
+            meta = metadata::read(&object)?;
+            metadata::begin_deleting(&mut meta, now);
             if let Some(finalizers) = metadata::garbage_finalizers(&meta, options, definition.orphans_by_default) {
                 meta.finalizers = Some(finalizers);
             }
@@ -209,8 +211,4 @@ impl Writer<'_> {
             Commit::Conflict(now) => Err(now),
         })
     }
-}
-
-fn shown(entry: &Entry) -> Result<Shown> {
-    Ok(Shown::Stored(Arc::new(Object::new(entry)?)))
 }

@@ -20,19 +20,24 @@ pub struct Siblings {
 impl Siblings {
     /// None for kinds of a single version.
     pub fn of(table: Arc<Table>, definition: &Arc<Definition>) -> Option<Self> {
-        let stored_with = |d: &&Arc<Definition>| d.storage_prefix == definition.storage_prefix;
-        let several = table.all().iter().filter(stored_with).nth(1).is_some();
+        let several = table.versions(&definition.storage_prefix).nth(1).is_some();
         several.then(|| Self { table, definition: definition.clone() })
     }
 
     fn find(&self, api_version: &str) -> Option<&Arc<Definition>> {
-        let prefix = &self.definition.storage_prefix;
-        self.table.all().iter().find(|d| d.storage_prefix == *prefix && d.gvk.api_version() == api_version)
+        self.table.versions(&self.definition.storage_prefix).find(|d| d.gvk.api_version() == api_version)
     }
 }
 
 /// An object of one version in another version of its kind.
 pub(crate) fn converted(object: Value, from: &Definition, to: &Definition) -> Value {
+    if to.is_custom() {
+        let mut object = named(object, to);
+        // Fields that the other version does not know have no owners in it.
+        return match to.rules.accept(&mut object) {
+            Ok(_) | Err(_) => object,
+        };
+    }
     let stored = match &from.conversion {
         Some(conversion) => (conversion.to_stored)(object),
         None => object,
@@ -47,15 +52,15 @@ pub(crate) fn converted(object: Value, from: &Definition, to: &Definition) -> Va
 impl Versions for Siblings {
     fn convert(&self, object: &Value, api_version: &str) -> Option<Versioned<'_>> {
         let other = self.find(api_version)?;
-        let (schema, ty) = typed::type_of(&other.gvk)?;
+        let (schema, ty) = other.facts.get()?;
         let mut object = converted(object.clone(), &self.definition, other);
-        typed::canonical(&other.gvk, &mut object);
+        typed::canonical(other, &mut object);
         Some(Versioned { object, schema, ty })
     }
 
     fn revert(&self, object: Value, api_version: &str) -> Option<Value> {
         let mut object = converted(object, self.find(api_version)?, &self.definition);
-        typed::canonical(&self.definition.gvk, &mut object);
+        typed::canonical(&self.definition, &mut object);
         Some(object)
     }
 }

@@ -1,6 +1,10 @@
 //! The kinds of the apiextensions group.
 
+pub mod approval;
+pub mod condition;
 pub mod custom_resource_definition;
+pub mod names;
+pub mod rule;
 pub mod schema;
 pub mod structural;
 pub mod version;

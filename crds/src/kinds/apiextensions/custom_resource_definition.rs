@@ -1,12 +1,15 @@
 //! CustomResourceDefinition (apiextensions.k8s.io/v1).
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
     CustomResourceDefinitionStatus,
 };
 use serde_json::Value;
 
-use super::version;
+use super::{approval, condition, schema, version};
 use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
@@ -18,7 +21,8 @@ use crate::{
 const SPEC: Path = Path::new("spec");
 const STATUS: Path = Path::new("status");
 const METADATA: Path = Path::new("metadata");
-const APPROVED: &str = "api-approved.kubernetes.io";
+/// Keeps a definition until its instances are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 const PORT: i32 = 443;
 
@@ -71,9 +75,25 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn prepare_subresource(&mut self, old: &Self, _request: &Request) {
+        // As upstream, which takes metadata through the status, too: the finalizer goes this way.
         self.spec.clone_from(&old.spec);
-        // Upstream keeps all metadata but what tells of the write.
-        crate::meta::keep_for_status(&mut self.metadata, &old.metadata);
+    }
+
+    fn begin_deletion(&mut self, now: Timestamp) -> bool {
+        let finalizers = self.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        let pending = condition::condition(condition::TERMINATING, "True", "InstanceDeletionPending", message);
+        condition::set(self, pending, now);
+        true
+    }
+
+    fn warnings(&self, old: Option<&Self>) -> Vec<String> {
+        let known = old.map(unknown_formats).unwrap_or_default();
+        let new = unknown_formats(self);
+        new.difference(&known).map(|format| format!("unrecognized format {}", field::quote(format))).collect()
     }
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
@@ -96,6 +116,18 @@ impl Kind for CustomResourceDefinition {
     }
 }
 
+/// Formats that are told of, in the order of the alphabet.
+fn unknown_formats(definition: &CustomResourceDefinition) -> BTreeSet<String> {
+    let mut found = Vec::new();
+    for version in &definition.spec.versions {
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        if let Some(Ok(Value::Object(schema))) = schema.map(serde_json::to_value) {
+            schema::unknown_formats(&schema, &mut found);
+        }
+    }
+    found.into_iter().collect()
+}
+
 fn remember_stored(definition: &mut CustomResourceDefinition) {
     let stored = definition.spec.versions.iter().find(|version| version.storage).map(|version| version.name.clone());
     let versions = definition.status.get_or_insert_default().stored_versions.get_or_insert_default();
@@ -111,7 +143,7 @@ fn validate_whole(new: &CustomResourceDefinition, old: Option<&CustomResourceDef
         validate_names(names, &STATUS.child("acceptedNames"), errors);
     }
     validate_stored(new, errors);
-    validate_approval(new, old, errors);
+    approval::validate(new, old, errors);
     if new.spec.preserve_unknown_fields == Some(true)
         && old.is_none_or(|o| o.spec.preserve_unknown_fields != Some(true))
     {
@@ -151,34 +183,6 @@ fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
         );
         errors.push(Error::invalid(path.index(i), name.as_str(), why));
     }
-}
-
-/// Groups of the project itself need a link to their review, or a confession.
-fn validate_approval(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
-    let group = new.spec.group.as_str();
-    let is_protected =
-        ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
-    let state = |definition: &CustomResourceDefinition| {
-        let value = definition.metadata.annotations.as_ref().and_then(|a| a.get(APPROVED)).cloned();
-        let is_link =
-            |value: &str| value.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty());
-        let valid = value.as_deref().is_some_and(|value| value.starts_with("unapproved") || is_link(value));
-        (value.unwrap_or_default(), valid)
-    };
-    let (value, valid) = state(new);
-    if !is_protected || valid || old.is_some_and(|old| state(old) == (value.clone(), valid)) {
-        return;
-    }
-    let path = METADATA.child("annotations");
-    let needed = format!("protected groups must have approval annotation {APPROVED:?}");
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    errors.push(match value.as_str() {
-        "" => Error::required(path.key(APPROVED), format!("{needed}, {see}")),
-        value => {
-            let why = format!("{needed} with either a URL or a reason starting with \"unapproved\", {see}");
-            Error::invalid(path.key(APPROVED), value, why)
-        }
-    });
 }
 
 fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {

@@ -2,8 +2,12 @@
 
 use serde_json::{Map, Value};
 
+use super::rule;
 use super::structural::{self, child, children, flag, list, text};
-use crate::field::{Error, Errors, Path};
+use crate::{
+    custom::{self, format, structural::Structural},
+    field::{Error, Errors, Path},
+};
 
 type Schema = Map<String, Value>;
 
@@ -17,9 +21,18 @@ pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
         errors.push(Error::forbidden(path.child("nullable"), "nullable cannot be true at the root"));
     }
     let mut found = Errors::new();
+    let whole = Value::Object(schema.clone());
+    let structural = Structural::of(&whole);
     node(schema, true, path, &mut found);
     if !is_unsupported(schema) {
+        let before = errors.len();
         structural::validate(schema, path, errors);
+        if errors.len() == before {
+            custom::validate_defaults(&structural, &whole, &path.to_string(), errors);
+        }
+    }
+    if found.is_empty() {
+        rule::validate(&whole, &structural, &path.to_string(), &mut found);
     }
     errors.append(&mut found);
 }
@@ -27,6 +40,15 @@ pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
 /// Upstream cannot look at the structure where one of these is used.
 fn is_unsupported(schema: &Schema) -> bool {
     UNSUPPORTED.iter().any(|name| schema.contains_key(*name)) || inner(schema).into_iter().any(is_unsupported)
+}
+
+/// Formats in a schema that nothing is checked against.
+pub fn unknown_formats(schema: &Schema, found: &mut Vec<String>) {
+    let (kind, format) = (text(schema, "type"), text(schema, "format"));
+    if !format.is_empty() && !format::is_known(kind, format) {
+        found.push(format.to_owned());
+    }
+    inner(schema).into_iter().for_each(|schema| unknown_formats(schema, found));
 }
 
 fn inner(schema: &Schema) -> Vec<&Schema> {

@@ -1,5 +1,6 @@
 //! Whether a schema is structural: each node has one type, and what only restricts does not define.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value, json};
 
 use crate::field::{Error, Errors, Path};
@@ -13,12 +14,38 @@ enum Level {
 
 type Schema = Map<String, Value>;
 
+const SPEC: Path = Path::new("spec");
+
 /// Causes are sorted, as upstream sorts them.
 pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
     let mut found = Errors::new();
     node(schema, Level::Root, path, &mut found);
     found.sort_by_key(ToString::to_string);
     errors.append(&mut found);
+}
+
+/// What keeps the schemas of a definition from being structural, as its status tells it; none if they are.
+pub fn violations(definition: &CustomResourceDefinition) -> Option<String> {
+    let mut errors = Errors::new();
+    if definition.spec.preserve_unknown_fields == Some(true) {
+        errors.push(Error::invalid(SPEC.child("preserveUnknownFields"), true, "must be false"));
+    }
+    let versions = SPEC.child("versions");
+    for (i, version) in definition.spec.versions.iter().enumerate() {
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        if let Some(Ok(Value::Object(schema))) = schema.map(serde_json::to_value) {
+            let path = versions.index(i);
+            let path = path.child("schema");
+            node(&schema, Level::Root, &path.child("openAPIV3Schema"), &mut errors);
+        }
+    }
+    let mut told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    told.sort();
+    match told.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        all => Some(format!("[{}]", all.join(", "))),
+    }
 }
 
 pub fn text<'a>(schema: &'a Schema, name: &str) -> &'a str {

@@ -2,6 +2,8 @@
 //!
 //! What is the same in all versions is told of the definition as a whole, where older forms of the API had it.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinitionVersion, CustomResourceSubresources,
 };
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use super::schema;
 use crate::{
+    custom::{JsonPath, structural::Structural},
     equal,
     field::{self, Error, Errors, Path},
     given::{Items, Text},
@@ -19,6 +22,7 @@ const SPEC: Path = Path::new("spec");
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 const WARNING_LENGTH_MAX: usize = 256;
+const SELECTABLE_MAX: usize = 8;
 
 type Version = CustomResourceDefinitionVersion;
 
@@ -35,6 +39,7 @@ pub fn validate_all(versions: &[Version], errors: &mut Errors) {
             errors.push(Error::required(path.child("openAPIV3Schema"), ""));
         }
     }
+    let selectable = is_shared(versions, |v| &v.selectable_fields);
     let (schemas, subresources, columns) = (
         is_shared(versions, |v| &v.schema),
         is_shared(versions, |v| &v.subresources),
@@ -47,6 +52,9 @@ pub fn validate_all(versions: &[Version], errors: &mut Errors) {
             errors.push(Error::invalid(path.child("name"), version.name.as_str(), wrong.join(",")));
         }
         validate_warning(version, &path.child("deprecationWarning"), errors);
+        if !selectable {
+            validate_selectable(version, &path.child("selectableFields"), errors);
+        }
         if !schemas {
             validate_schema(version, &path.child("schema"), errors);
         }
@@ -60,6 +68,52 @@ pub fn validate_all(versions: &[Version], errors: &mut Errors) {
     validate_names(versions, &list, errors);
 }
 
+/// Fields that can be selected by are scalars outside of metadata, each named once.
+fn validate_selectable(version: &Version, path: &Path, errors: &mut Errors) {
+    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+    let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
+    let schema = Structural::of(&schema);
+    let mut seen = BTreeSet::new();
+    for (i, selectable) in version.selectable_fields.items().iter().enumerate() {
+        let (path, value) = (path.index(i), selectable.json_path.as_str());
+        let path = path.child("jsonPath");
+        if value.is_empty() {
+            errors.push(Error::required(path, ""));
+            continue;
+        }
+        let found = match JsonPath::parse(value).ok().filter(|_| value.starts_with('.')) {
+            Some(parsed) => parsed.fields().map(|names| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()),
+            None => None,
+        };
+        let Some(names) = found else {
+            errors.push(Error::invalid(path, value, "is an invalid path: does not refer to a valid field"));
+            continue;
+        };
+        if names.first().is_some_and(|name| name == "metadata") {
+            errors.push(Error::invalid(path, value, "must not point to fields in metadata"));
+            continue;
+        }
+        match names.iter().try_fold(&schema, |schema, name| schema.member(name)) {
+            None => {
+                errors.push(Error::invalid(path, value, "is an invalid path: does not refer to a valid field"));
+                continue;
+            }
+            Some(found) if !["string", "boolean", "integer"].contains(&found.kind.as_str()) => {
+                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
+                           formats are allowed.";
+                errors.push(Error::invalid(path, value, why));
+            }
+            Some(_) => {}
+        }
+        if !seen.insert(names) {
+            errors.push(Error::duplicate(path, value));
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        errors.push(Error::too_many(*path, seen.len() as i64, SELECTABLE_MAX as i64));
+    }
+}
+
 /// What all versions have alike.
 pub fn validate_shared(versions: &[Version], errors: &mut Errors) {
     let Some(first) = versions.first() else { return };
@@ -68,6 +122,9 @@ pub fn validate_shared(versions: &[Version], errors: &mut Errors) {
     }
     if is_shared(versions, |v| &v.subresources) {
         validate_subresources(first.subresources.as_ref(), &SPEC.child("subresources"), errors);
+    }
+    if is_shared(versions, |v| &v.selectable_fields) {
+        validate_selectable(first, &SPEC.child("selectableFields"), errors);
     }
     if is_shared(versions, |v| &v.additional_printer_columns) {
         validate_columns(first, &SPEC.child("additionalPrinterColumns"), errors);

@@ -27,11 +27,7 @@ impl Kind for Deployment {
         short_names: &["deploy"],
         categories: &["all"],
         subresources: &[
-            Subresource::Scale(ScalePaths {
-                replicas: "spec.replicas",
-                status_replicas: "status.replicas",
-                selector: "spec.selector",
-            }),
+            Subresource::Scale(ScalePaths::new("spec.replicas", "status.replicas", "spec.selector")),
             Subresource::Status,
         ],
         columns: &[

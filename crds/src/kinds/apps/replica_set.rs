@@ -23,11 +23,7 @@ impl Kind for ReplicaSet {
         short_names: &["rs"],
         categories: &["all"],
         subresources: &[
-            Subresource::Scale(ScalePaths {
-                replicas: "spec.replicas",
-                status_replicas: "status.replicas",
-                selector: "spec.selector",
-            }),
+            Subresource::Scale(ScalePaths::new("spec.replicas", "status.replicas", "spec.selector")),
             Subresource::Status,
         ],
         columns: &[

@@ -30,11 +30,7 @@ impl Kind for StatefulSet {
         short_names: &["sts"],
         categories: &["all"],
         subresources: &[
-            Subresource::Scale(ScalePaths {
-                replicas: "spec.replicas",
-                status_replicas: "status.replicas",
-                selector: "spec.selector",
-            }),
+            Subresource::Scale(ScalePaths::new("spec.replicas", "status.replicas", "spec.selector")),
             Subresource::Status,
         ],
         columns: &[

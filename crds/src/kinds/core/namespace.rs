@@ -103,7 +103,7 @@ impl Kind for Namespace {
         self.spec.as_ref().and_then(|s| s.finalizers.as_ref()).is_some_and(|f| !f.is_empty())
     }
 
-    fn begin_deletion(&mut self) -> bool {
+    fn begin_deletion(&mut self, _now: jiff::Timestamp) -> bool {
         self.status.get_or_insert_default().phase = Some("Terminating".to_owned());
         true
     }

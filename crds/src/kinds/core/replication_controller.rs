@@ -21,11 +21,7 @@ impl Kind for ReplicationController {
         short_names: &["rc"],
         categories: &["all"],
         subresources: &[
-            Subresource::Scale(ScalePaths {
-                replicas: "spec.replicas",
-                status_replicas: "status.replicas",
-                selector: "spec.selector",
-            }),
+            Subresource::Scale(ScalePaths::new("spec.replicas", "status.replicas", "spec.selector")),
             Subresource::Status,
         ],
         columns: &[
