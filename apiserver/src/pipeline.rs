@@ -122,15 +122,16 @@ impl Apiserver {
         if let Some(remote) = self.aggregator.find(&self.world, &table, &call.info.path) {
             return Ok(self.aggregator.answer(&self.world, call, &remote).await);
         }
-        match route::find(&table, &call.method, &call.info)? {
+        let route = route::find(&table, &call.method, &call.info);
+        // A watch that there is not is still the GET of a list that there is.
+        let is_served = matches!(route, Ok(Route::Resource(_))) || call.info.verb == "watch";
+        if let Some(words) = deprecation(&call.info).filter(|_| is_served) {
+            call.audit.annotate("k8s.io/deprecated", "true");
+            call.warnings.push(words);
+        }
+        match route? {
             Route::Path => path::answer(self, call).await,
-            Route::Resource(target) => {
-                if let Some(words) = deprecation(&call.info) {
-                    call.audit.annotate("k8s.io/deprecated", "true");
-                    call.warnings.push(words);
-                }
-                verbs::answer(self, call, &target).await
-            }
+            Route::Resource(target) => verbs::answer(self, call, &target).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{
 
 use crate::{
     cache::Object,
+    codec::answer,
     error::{ApiError, Result},
 };
 
@@ -109,6 +110,7 @@ enum Included<'a> {
     None,
     Object(Box<RawValue>),
     Metadata(Partial<'a>),
+    Shown(Value),
     Whole(&'a RawValue),
 }
 
@@ -131,6 +133,10 @@ impl Printer<'_> {
     /// A table of objects, the JSON text. In a watch only the first table has `headers`.
     pub fn print(&self, objects: &[Arc<Object>], metadata: &Metadata, headers: bool) -> Result<Bytes> {
         let rows = objects.iter().map(|object| self.row(object)).collect::<Result<Vec<_>>>()?;
+        self.table(rows, metadata, headers)
+    }
+
+    fn table(&self, rows: Vec<Row<'_>>, metadata: &Metadata, headers: bool) -> Result<Bytes> {
         let table = Table {
             kind: "Table",
             api_version: "meta.k8s.io/v1",
@@ -146,6 +152,19 @@ impl Printer<'_> {
     pub fn print_one(&self, object: &Arc<Object>, headers: bool) -> Result<Bytes> {
         let metadata = Metadata { resource_version: object.revision.to_string(), ..Metadata::default() };
         self.print(std::slice::from_ref(object), &metadata, headers)
+    }
+
+    /// The same of an object that is not stored.
+    pub fn print_value(&self, object: &Value) -> Result<Bytes> {
+        let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let included = match self.include {
+            IncludeObject::None => Included::None,
+            IncludeObject::Object => Included::Shown(object.clone()),
+            IncludeObject::Metadata => Included::Shown(answer::partial(self.definition, object)),
+        };
+        let row = Row { cells: self.cells(object), object: included };
+        let metadata = Metadata { resource_version: revision.to_owned(), ..Metadata::default() };
+        self.table(vec![row], &metadata, true)
     }
 
     fn columns(&self) -> Vec<ColumnDefinition<'_>> {
@@ -165,12 +184,15 @@ impl Printer<'_> {
 
     fn row<'o>(&self, object: &'o Object) -> Result<Row<'o>> {
         let value = object.value_as(self.definition)?;
-        let cells = if self.definition.columns.is_empty() {
-            default_cells(&value)
+        Ok(Row { cells: self.cells(&value), object: self.included(object, &value)? })
+    }
+
+    fn cells(&self, object: &Value) -> Vec<Value> {
+        if self.definition.columns.is_empty() {
+            default_cells(object)
         } else {
-            self.definition.rules.row(&value, self.now)
-        };
-        Ok(Row { cells, object: self.included(object, &value)? })
+            self.definition.rules.row(object, self.now)
+        }
     }
 
     fn included<'o>(&self, object: &'o Object, value: &Value) -> Result<Included<'o>> {
@@ -179,6 +201,9 @@ impl Printer<'_> {
             IncludeObject::Object if object.is_of(self.definition) => Ok(Included::Whole(parse(&object.json)?)),
             IncludeObject::Object => to_raw_value(value).map(Included::Object).map_err(ApiError::internal),
             IncludeObject::None if !ends_initial_events() => Ok(Included::None),
+            _ if !self.definition.rules.inner_annotations().is_empty() => {
+                Ok(Included::Shown(answer::partial(self.definition, value)))
+            }
             IncludeObject::None | IncludeObject::Metadata => {
                 let Outer { metadata } = parse(&object.json)?;
                 let (kind, api_version) = ("PartialObjectMetadata", "meta.k8s.io/v1");

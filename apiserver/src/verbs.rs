@@ -1,14 +1,12 @@
 //! What can be done with objects: one file a verb.
 
-use std::sync::Arc;
-
 use crds::kind::{Definition, Subresource};
 use futures::FutureExt;
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::{
-    cache::{Object, list::Listing},
+    cache::list::Listing,
     call::Call,
     codec::{
         Form, Media, Shape,
@@ -96,11 +94,12 @@ pub fn shown(
     if form.shape != Shape::Table {
         return answer::object(code, form, definition, shown);
     }
-    let object = match shown {
-        Shown::Stored(object) => object.clone(),
-        Shown::Value(value) => Arc::new(Object::of(value, 0)?),
+    let printer = printer(server, call, definition)?;
+    let table = match shown {
+        Shown::Stored(object) => printer.print_one(object, true)?,
+        Shown::Value(value) => printer.print_value(value)?,
     };
-    answer::json_text(code, form, printer(server, call, definition)?.print_one(&object, true)?)
+    answer::json_text(code, form, table)
 }
 
 /// Many objects, in whatever shape.

@@ -405,8 +405,9 @@ impl Writer<'_> {
         if self.uid_is_precondition {
             self.same_uid(&seen, there)?;
         }
-        if self.scale.is_none() {
-            self.set_defaults(&mut seen)?;
+        match self.scale {
+            None => self.set_defaults(&mut seen)?,
+            Some(_) => typed::canonical_form(&scale::gvk(), &mut seen),
         }
         self.track(&mut seen, Some(&old));
         let attributes = self.attributes(Operation::Update, Some(seen), Some(old.clone()));

@@ -8,7 +8,8 @@ use std::{borrow::Cow, marker::PhantomData, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    ClusterResourceScope, Metadata, NamespaceResourceScope, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    ClusterResourceScope, Metadata, NamespaceResourceScope, Resource, SubResourceScope,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -221,6 +222,10 @@ impl Scoped for NamespaceResourceScope {
     const NAMESPACED: bool = true;
 }
 
+impl Scoped for SubResourceScope {
+    const NAMESPACED: bool = true;
+}
+
 impl Scoped for ClusterResourceScope {
     const NAMESPACED: bool = false;
 }
@@ -264,6 +269,9 @@ pub trait Kind:
 
     /// What a DELETE that leaves the dependents alone, without having been asked to, warns of.
     const ORPHANING_WARNING: Option<&'static str> = None;
+
+    /// Annotations that are a field inside upstream: what shows metadata alone, and tables, do not have them.
+    const INNER_ANNOTATIONS: &'static [&'static str] = &[];
 
     /// Something beside the finalizers of the metadata still keeps the object.
     fn is_held(&self) -> bool {
@@ -333,6 +341,9 @@ pub trait Rules: Send + Sync {
     }
     fn orphaning_warning(&self) -> Option<&'static str> {
         None
+    }
+    fn inner_annotations(&self) -> &'static [&'static str] {
+        &[]
     }
     fn is_held(&self, _object: &Value) -> bool {
         false
@@ -411,6 +422,10 @@ impl<K: Kind> Rules for Typed<K> {
 
     fn orphaning_warning(&self) -> Option<&'static str> {
         K::ORPHANING_WARNING
+    }
+
+    fn inner_annotations(&self) -> &'static [&'static str] {
+        K::INNER_ANNOTATIONS
     }
 
     fn is_held(&self, object: &Value) -> bool {

@@ -9,8 +9,6 @@ pub enum Reset {
     Nothing,
     /// These fields, and what is below them.
     Fields(Set),
-    /// All but what is below these paths; `*` is any element.
-    AllBut(&'static [&'static [&'static str]]),
 }
 
 impl Reset {
@@ -27,13 +25,6 @@ impl Reset {
     /// subresource (`has_status`), and their status ignores spec and metadata.
     pub fn of(group: &str, resource: &str, subresource: &str, has_status: bool) -> Self {
         match (group, resource, subresource) {
-            ("", "pods", "ephemeralcontainers") => Self::AllBut(&[&["spec", "ephemeralContainers"]]),
-            ("", "pods", "resize") => Self::AllBut(&[
-                &["spec", "containers", "*", "resources"],
-                &["spec", "containers", "*", "resizePolicy"],
-                &["spec", "initContainers", "*", "resources"],
-                &["spec", "initContainers", "*", "resizePolicy"],
-            ]),
             ("", "pods", "status") => Self::fields(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"]),
             ("apps", "deployments", "status") => Self::fields(&["spec", "metadata.labels"]),
             ("certificates.k8s.io", "certificatesigningrequests", "") => Self::fields(&["spec", "status"]),
@@ -56,7 +47,6 @@ impl Reset {
         match self {
             Self::Nothing => set,
             Self::Fields(fields) => set.recursive_difference(fields),
-            Self::AllBut(paths) => keep(&set, paths),
         }
     }
 }
@@ -68,23 +58,4 @@ fn resets_metadata(group: &str, resource: &str) -> bool {
         "networking.k8s.io" => resource != "ingresses",
         _ => true,
     }
-}
-
-/// What is on the way to the paths, and all that is below them.
-fn keep(set: &Set, paths: &[&[&str]]) -> Set {
-    let mut kept = Set::default();
-    for node in set.nodes() {
-        let fits = |step: &str| step == "*" || matches!(&node.element, Element::Field(name) if **name == *step);
-        let rests: Vec<&[&str]> = paths
-            .iter()
-            .filter_map(|path| path.split_first().filter(|(first, _)| fits(first)).map(|(_, rest)| rest))
-            .collect();
-        if rests.is_empty() {
-            continue;
-        }
-        let all = rests.iter().any(|rest| rest.is_empty());
-        let children = if all { node.children.clone() } else { keep(&node.children, &rests) };
-        kept.put(node.element.clone(), node.member, children);
-    }
-    kept
 }

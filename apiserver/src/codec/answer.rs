@@ -112,7 +112,7 @@ pub fn object(code: StatusCode, form: Form, definition: &Definition, shown: &Sho
     let whole = shown.value(definition)?;
     let shaped = match form.shape {
         Shape::Object => named(whole, definition),
-        Shape::PartialMetadata => partial(&whole),
+        Shape::PartialMetadata => partial(definition, &whole),
         Shape::PartialMetadataList => {
             return Err(negotiate::unservable(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
@@ -132,9 +132,26 @@ pub fn named(mut object: Value, definition: &Definition) -> Value {
 }
 
 /// `PartialObjectMetadata` of an object.
-pub fn partial(object: &Value) -> Value {
-    let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
+pub fn partial(definition: &Definition, object: &Value) -> Value {
+    let metadata = metadata_alone(definition, object);
     json!({"kind": "PartialObjectMetadata", "apiVersion": META_VERSION, "metadata": metadata})
+}
+
+/// The metadata of an object as it is shown without the rest.
+pub fn metadata_alone(definition: &Definition, object: &Value) -> Value {
+    let mut metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    let inner = definition.rules.inner_annotations();
+    if let Some(annotations) =
+        metadata.get_mut("annotations").and_then(Value::as_object_mut).filter(|_| !inner.is_empty())
+    {
+        annotations.retain(|name, _| !inner.contains(&name.as_str()));
+        if annotations.is_empty()
+            && let Value::Object(metadata) = &mut metadata
+        {
+            metadata.remove("annotations");
+        }
+    }
+    metadata
 }
 
 /// The metadata of a list.
@@ -177,7 +194,7 @@ pub fn list(form: Form, definition: &Definition, listing: Listing) -> Result<Ans
             )));
         }
         Shape::PartialMetadataList => {
-            let items: Vec<_> = items?.iter().map(partial).collect();
+            let items: Vec<_> = items?.iter().map(|item| partial(definition, item)).collect();
             // As Go writes a nil slice.
             let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": META_VERSION, "metadata": metadata, "items": items})

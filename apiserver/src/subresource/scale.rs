@@ -4,7 +4,7 @@ use crds::{
     custom::whole_at,
     field::Error,
     kind::{Definition, Gvk, ScalePaths, Subresource},
-    kinds::KINDS,
+    kinds::{KINDS, autoscaling::scale::SCALE},
     selector::Selector,
 };
 use http::StatusCode;
@@ -14,18 +14,14 @@ use serde_json::{Map, Value, json};
 use crate::{
     apply,
     call::Call,
-    codec::{
-        Form, Shape,
-        answer::{self, Answer},
-        decode,
-    },
+    codec::{Form, answer::Answer, decode},
     error::{ApiError, Result, Subject},
     metadata,
     options::WriteOptions,
     pipeline::Apiserver,
     route::Target,
     verbs::{self, patch},
-    write::Missing,
+    write::{Missing, Shown},
 };
 
 pub fn gvk() -> Gvk {
@@ -163,18 +159,15 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
                 let why = format!("the spec replicas field {} does not exist", crds::field::quote(&paths.replicas));
                 return Err(ApiError::internal(why));
             }
-            shown(form, of(&object, &definition, paths)?)
+            shown(server, call, form, of(&object, &definition, paths)?)
         }
         "update" => update(server, call, target, paths).await,
         _ => patched(server, call, target, paths).await,
     }
 }
 
-fn shown(form: Form, scale: Value) -> Result<Answer> {
-    if form.shape == Shape::PartialMetadata {
-        return answer::value(StatusCode::OK, form, &answer::partial(&scale));
-    }
-    answer::value(StatusCode::OK, form, &scale)
+fn shown(server: &Apiserver, call: &Call, form: Form, scale: Value) -> Result<Answer> {
+    verbs::shown(server, call, StatusCode::OK, form, &SCALE, &Shown::Value(scale))
 }
 
 async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
@@ -194,11 +187,11 @@ async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &Sc
     let written = writer.update(&mut |_| Ok(scale.clone()), &Missing::NotFound).await;
     let warnings = std::mem::take(&mut writer.warnings);
     call.warnings.extend(warnings);
-    shown(form, of(&written?.shown.value(&target.definition)?, &target.definition, paths)?)
+    shown(server, call, form, of(&written?.shown.value(&target.definition)?, &target.definition, paths)?)
 }
 
 async fn patched(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
     let form = verbs::form(call, &target.definition)?;
     let written = patch::write(server, call, target, &gvk(), Some(paths.clone())).await?;
-    shown(form, of(&written.shown.value(&target.definition)?, &target.definition, paths)?)
+    shown(server, call, form, of(&written.shown.value(&target.definition)?, &target.definition, paths)?)
 }

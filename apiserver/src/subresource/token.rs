@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::kind::{Definition, Gvk};
+use crds::kind::{Definition, Facts, Gvk};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let mut request = decoded.object;
     metadata::match_namespace(&mut request, &call.info.namespace)?;
     token_request::set_defaults(&mut request);
-    let definition = Arc::new(Definition { gvk: KIND, ..(*target.definition).clone() });
+    let definition = Arc::new(Definition { gvk: KIND, facts: Facts::built_in(&KIND), ..(*target.definition).clone() });
     let request = admitted(server, call, target, &definition, request, options).await?;
     let now = server.world.now();
     let issuer = &server.access.authenticator.issuer;

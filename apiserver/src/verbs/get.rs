@@ -1,5 +1,6 @@
 //! GET of one object.
 
+use crds::kind::Verb;
 use http::StatusCode;
 
 use crate::{
@@ -27,7 +28,9 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     if object.is_none() {
         cache.check_readable(&definition.storage_prefix, &namespace, Some(&info.name)).await?;
     }
-    let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &info.name };
+    // As upstream, which tells of a kind that nobody can create by its singular.
+    let resource = if definition.verbs.contains(&Verb::Create) { &definition.plural } else { &definition.singular };
+    let on = Subject { group: &definition.gvk.group, resource, name: &info.name };
     let object = object.ok_or_else(|| ApiError::not_found(on))?;
     super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object.form(definition)?))
 }

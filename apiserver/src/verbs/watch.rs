@@ -156,7 +156,7 @@ impl Encoder {
 
     fn value(&self, change: &str, object: Value) -> Bytes {
         let shaped = match self.form.shape {
-            Shape::PartialMetadata | Shape::PartialMetadataList => answer::partial(&object),
+            Shape::PartialMetadata | Shape::PartialMetadataList => answer::partial(&self.definition, &object),
             _ => object,
         };
         self.framed(change, &shaped)

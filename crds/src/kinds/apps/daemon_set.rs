@@ -71,6 +71,8 @@ impl Kind for DaemonSet {
         ..About::new("daemonsets", "daemonset")
     };
 
+    const INNER_ANNOTATIONS: &'static [&'static str] = &[TEMPLATE_GENERATION];
+
     fn set_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();
         let strategy = spec.update_strategy.get_or_insert_default();

@@ -87,6 +87,8 @@ impl Kind for HorizontalPodAutoscaler {
         ..About::new("horizontalpodautoscalers", "horizontalpodautoscaler")
     };
 
+    const INNER_ANNOTATIONS: &'static [&'static str] = &[METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR];
+
     fn set_defaults(&mut self) {
         self.spec.min_replicas.get_or_insert(1);
     }
