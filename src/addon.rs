@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -14,18 +13,11 @@ const MANAGER: &str = "keelson";
 pub const DNS_USER: &str = "system:serviceaccount:kube-system:kube-dns";
 /// Where the DNS server of a node listens: the standard port may be taken by the machine's own.
 pub const DNS_PORT: u16 = 10053;
-pub const CONTROLLERS_USER: &str = "system:kube-controller-manager";
-const CONTROLLER_ROLES: &str = "system:controller:";
 
 /// Brings all of it about; existing objects are brought up to date.
 pub async fn ensure(client: &Client, dns_ip: IpAddr, node_ip: IpAddr) -> kube::Result<()> {
     for object in dns(dns_ip, node_ip) {
         apply(client, object).await?;
-    }
-    let roles = Api::<ClusterRole>::all(client.clone()).list(&ListParams::default()).await?;
-    for role in roles.iter().map(ResourceExt::name_any).filter(|name| name.starts_with(CONTROLLER_ROLES)) {
-        let name = role.replacen("system:", "keelson:", 1);
-        apply(client, binding(&name, &role, "User", CONTROLLERS_USER)).await?;
     }
     Ok(())
 }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use apiserver::{pipeline::Apiserver, start::Running};
-use controllers::{config::Signer, controllers::Controllers};
+use controllers::{
+    config::{Accounts, Signer},
+    controllers::Controllers,
+};
 use crds::user::User;
 use dns::Dns;
 use ipnet::IpNet;
@@ -152,7 +155,7 @@ impl Cluster {
         let component = |name: &str| client(User::named(name, &[User::AUTHENTICATED]));
 
         let controllers =
-            Controllers::start(component(addon::CONTROLLERS_USER), controllers_config(&config, &apiserver));
+            Controllers::start(component("system:kube-controller-manager"), controllers_config(&config, &apiserver));
         let seeded = scheduler::Config { seed: machine::seed(), ..scheduler::Config::default() };
         let scheduler = Scheduler::start(seeded, component("system:kube-scheduler"));
         let proxy = proxy::Config { node_name: config.node_name.clone(), cluster_cidrs: vec![config.pod_range] };
@@ -173,7 +176,11 @@ impl Cluster {
 
 fn controllers_config(config: &Config, apiserver: &Running) -> controllers::config::Config {
     let authority = &apiserver.pki.authority;
+    let server = apiserver.apiserver.clone();
+    let account =
+        move |name: &str| Client::new(server.service(User::of_service_account("kube-system", name)), "kube-system");
     controllers::config::Config {
+        accounts: Some(Accounts::new(account)),
         root_ca_pem: Some(authority.certificate.clone()),
         signer: Some(Signer { certificate_pem: authority.certificate.clone(), key_pem: authority.key.clone() }),
         cluster_cidr: Some(config.pod_range.to_string()),

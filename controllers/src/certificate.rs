@@ -77,6 +77,7 @@ pub struct CertificateApprovingController;
 
 impl Controller for CertificateApprovingController {
     const NAME: &'static str = "certificatesigningrequest-approving";
+    const ACCOUNT: &'static str = "certificate-controller";
     const COMPONENT: &'static str = "certificate-approving-controller";
     type Observed = Approvable;
 
@@ -140,6 +141,7 @@ pub struct CertificateSigningController;
 
 impl Controller for CertificateSigningController {
     const NAME: &'static str = "certificatesigningrequest-signing";
+    const ACCOUNT: &'static str = "certificate-controller";
     const COMPONENT: &'static str = "certificate-signing-controller";
     type Observed = Signable;
 
@@ -204,6 +206,7 @@ pub struct CertificateCleanerController;
 
 impl Controller for CertificateCleanerController {
     const NAME: &'static str = "certificatesigningrequest-cleaner";
+    const ACCOUNT: &'static str = "certificate-controller";
     const COMPONENT: &'static str = "certificate-cleaner-controller";
     type Observed = Clearable;
 

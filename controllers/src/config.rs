@@ -1,6 +1,8 @@
 //! What the controllers are told of their cluster.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use kube::Client;
 
 use crate::runtime::{clock::Clock, leader::LeaderElection};
 
@@ -15,6 +17,27 @@ pub struct Signer {
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Signer")
+    }
+}
+
+/// Gives each controller a client with the identity of its service account in kube-system.
+#[derive(Clone)]
+pub struct Accounts(Arc<dyn Fn(&str) -> Client + Send + Sync>);
+
+impl Accounts {
+    /// `client` makes a client for the service account of that name.
+    pub fn new(client: impl Fn(&str) -> Client + Send + Sync + 'static) -> Self {
+        Self(Arc::new(client))
+    }
+
+    pub fn client(&self, name: &str) -> Client {
+        (self.0)(name)
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Accounts")
     }
 }
 
@@ -44,6 +67,8 @@ pub struct Config {
     pub workers_max: usize,
     /// Controllers that do not run here.
     pub disabled: BTreeSet<String>,
+    /// None: all controllers write with the rights of the one client.
+    pub accounts: Option<Accounts>,
     /// None: this process is alone.
     pub leader_election: Option<LeaderElection>,
     /// The certificate authority that pods trust, as PEM; none: not published.
@@ -68,6 +93,7 @@ impl Default for Config {
             seed: None,
             workers_max: 10,
             disabled: BTreeSet::new(),
+            accounts: None,
             leader_election: None,
             root_ca_pem: None,
             signer: None,

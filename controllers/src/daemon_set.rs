@@ -63,6 +63,7 @@ pub struct DaemonSetController {
 
 impl Controller for DaemonSetController {
     const NAME: &'static str = "daemonset";
+    const ACCOUNT: &'static str = "daemon-set-controller";
     const COMPONENT: &'static str = "daemonset-controller";
     type Observed = Observed;
 

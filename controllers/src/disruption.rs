@@ -46,6 +46,7 @@ pub struct DisruptionController;
 
 impl Controller for DisruptionController {
     const NAME: &'static str = "disruption";
+    const ACCOUNT: &'static str = "disruption-controller";
     const COMPONENT: &'static str = "controllermanager";
     type Observed = Observed;
 

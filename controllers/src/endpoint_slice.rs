@@ -42,6 +42,7 @@ pub struct EndpointSliceController;
 
 impl Controller for EndpointSliceController {
     const NAME: &'static str = "endpointslice";
+    const ACCOUNT: &'static str = "endpointslice-controller";
     const COMPONENT: &'static str = "endpoint-slice-controller";
     type Observed = Observed;
 

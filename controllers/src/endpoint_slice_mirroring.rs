@@ -45,6 +45,7 @@ pub struct EndpointSliceMirroringController;
 
 impl Controller for EndpointSliceMirroringController {
     const NAME: &'static str = "endpointslice-mirroring";
+    const ACCOUNT: &'static str = "endpointslicemirroring-controller";
     const COMPONENT: &'static str = "endpoint-slice-mirroring-controller";
     type Observed = Observed;
 

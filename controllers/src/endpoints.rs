@@ -31,6 +31,7 @@ pub struct EndpointsController;
 
 impl Controller for EndpointsController {
     const NAME: &'static str = "endpoints";
+    const ACCOUNT: &'static str = "endpoint-controller";
     const COMPONENT: &'static str = "endpoint-controller";
     type Observed = Observed;
 

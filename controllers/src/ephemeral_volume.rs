@@ -30,6 +30,7 @@ pub struct EphemeralVolumeController;
 
 impl Controller for EphemeralVolumeController {
     const NAME: &'static str = "ephemeral-volume";
+    const ACCOUNT: &'static str = "ephemeral-volume-controller";
     const COMPONENT: &'static str = "ephemeral_volume";
     type Observed = Observed;
 

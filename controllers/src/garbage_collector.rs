@@ -26,11 +26,12 @@ use crate::runtime::{
     execute::Executor,
     object::{Key, Meta, Resource, uid},
     queue::Queue,
-    server::{Error, Form},
+    server::{Error, Form, Server},
 };
 use plan::{Dependent, Item, Observed, Owner, plan};
 
 pub const NAME: &str = "garbage-collector";
+const ACCOUNT: &str = "generic-garbage-collector";
 const COMPONENT: &str = "garbage-collector-controller";
 const WORKERS: usize = 20;
 /// Kinds can change without a CustomResourceDefinition or APIService changing: behind an aggregated server.
@@ -56,6 +57,7 @@ struct Monitor {
 
 struct Collector {
     runtime: Runtime,
+    server: Server,
     queue: Queue<Node>,
     /// By group and kind: how owner references name it.
     monitors: RwLock<BTreeMap<(String, String), Monitor>>,
@@ -68,6 +70,7 @@ struct Collector {
 pub fn run(runtime: &Runtime) {
     let collector = Arc::new(Collector {
         runtime: runtime.clone(),
+        server: runtime.server_of(ACCOUNT),
         queue: Queue::new(runtime.config.seed),
         monitors: RwLock::default(),
         absent: Mutex::default(),
@@ -109,7 +112,7 @@ impl Collector {
 
     /// Watches every kind that can be deleted; stops watching those that are no more.
     async fn monitor_all(self: &Arc<Self>) -> Result<(), Error> {
-        let discovery = discover(&self.runtime.server).await?;
+        let discovery = discover(&self.server).await?;
         let usable = |verbs: &[String]| ["delete", "list", "watch"].iter().all(|v| verbs.iter().any(|have| have == v));
         let found: BTreeMap<_, _> = discovery
             .kinds
@@ -229,7 +232,7 @@ impl Collector {
             self.queue.add(Node { resource: dependent.resource.clone(), key, uid });
         }
         let executor = Executor {
-            server: &self.runtime.server,
+            server: &self.server,
             caches: &self.runtime.caches,
             recorder: &self.runtime.recorder,
             component: COMPONENT,
@@ -283,7 +286,7 @@ impl Collector {
             return Ok(Owner::Absent);
         }
         let path = resource.path(&key.namespace, &key.name, "");
-        let live: Option<Meta> = self.runtime.server.fetch(&path, Form::Metadata).await?;
+        let live: Option<Meta> = self.server.fetch(&path, Form::Metadata).await?;
         if let Some(owner) = live.filter(|o| uid(&o.metadata) == id) {
             return Ok(Owner::of(&owner.metadata));
         }
@@ -297,7 +300,7 @@ impl Collector {
 
     /// An owner of a kind that cannot be watched can still exist; one of no kind at all may come to be known.
     async fn unwatched_owner(&self, reference: &OwnerReference, item: &Item) -> Result<Owner, Error> {
-        let discovery = discover(&self.runtime.server).await?;
+        let discovery = discover(&self.server).await?;
         let matches = |r: &Resource| r.group == group_of(reference) && r.kind == reference.kind.as_str();
         let Some(kind) = discovery.kinds.into_iter().find(|k| matches(&k.resource)) else {
             let (version, kind) = (&reference.api_version, &reference.kind);

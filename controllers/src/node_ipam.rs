@@ -77,6 +77,7 @@ pub struct NodeIpamController;
 
 impl Controller for NodeIpamController {
     const NAME: &'static str = "node-ipam";
+    const ACCOUNT: &'static str = "node-controller";
     const COMPONENT: &'static str = "cidrAllocator";
     /// No two nodes may be given a range at the same time.
     const WORKERS: usize = 1;

@@ -32,6 +32,7 @@ pub struct ClaimBinderController;
 
 impl Controller for ClaimBinderController {
     const NAME: &'static str = "persistentvolume-binder";
+    const ACCOUNT: &'static str = "persistent-volume-binder";
     const COMPONENT: &'static str = "persistentvolume-controller";
     /// No two claims may be given the same volume.
     const WORKERS: usize = 1;
@@ -82,6 +83,7 @@ pub struct VolumeBinderController;
 
 impl Controller for VolumeBinderController {
     const NAME: &'static str = "persistentvolume-phase";
+    const ACCOUNT: &'static str = "persistent-volume-binder";
     const COMPONENT: &'static str = "persistentvolume-controller";
     type Observed = ObservedVolume;
 

@@ -65,6 +65,7 @@ pub struct ReplicaSetController;
 
 impl Controller for ReplicaSetController {
     const NAME: &'static str = "replicaset";
+    const ACCOUNT: &'static str = "replicaset-controller";
     const COMPONENT: &'static str = "replicaset-controller";
     type Observed = (Arc<ReplicaSet>, Observed);
 

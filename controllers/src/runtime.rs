@@ -47,6 +47,8 @@ use server::{Error, Form, Server};
 pub trait Controller: Send + Sync + 'static {
     /// As upstream names it, without `-controller`.
     const NAME: &'static str;
+    /// The service account in kube-system whose rights it has, as upstream.
+    const ACCOUNT: &'static str;
     /// Who the controller's events come from.
     const COMPONENT: &'static str;
     const WORKERS: usize = 5;
@@ -243,6 +245,11 @@ impl Runtime {
         self.config.clock
     }
 
+    /// The server as a service account sees it.
+    pub fn server_of(&self, account: &'static str) -> Server {
+        self.config.accounts.as_ref().map_or_else(|| self.server.clone(), |of| Server::new(of.client(account)))
+    }
+
     /// Starts a controller's workers; they begin once the caches that it reads are filled.
     pub fn run<C: Controller>(&self, controller: C) {
         let queue = Arc::new(Queue::new(self.config.seed));
@@ -254,7 +261,8 @@ impl Runtime {
             stop.cancelled().await;
             closing.close();
         });
-        let worker = Arc::new(Worker { runtime: self.clone(), controller, queue, counters: self.metrics.of(C::NAME) });
+        let (server, counters) = (self.server_of(C::ACCOUNT), self.metrics.of(C::NAME));
+        let worker = Arc::new(Worker { runtime: self.clone(), server, controller, queue, counters });
         let workers = C::WORKERS.min(self.config.workers_max).max(1);
         for _ in 0..workers {
             let (worker, needs) = (worker.clone(), needs.clone());
@@ -276,6 +284,8 @@ async fn ready(needs: &[Arc<dyn AnyCache>]) {
 
 struct Worker<C> {
     runtime: Runtime,
+    /// Where it writes, and reads what no cache has.
+    server: Server,
     controller: C,
     queue: Arc<Queue<Key>>,
     counters: Arc<Counters>,
@@ -313,7 +323,7 @@ impl<C: Controller> Worker<C> {
         let runtime = &self.runtime;
         let view = View {
             caches: runtime.caches.clone(),
-            server: runtime.server.clone(),
+            server: self.server.clone(),
             config: runtime.config.clone(),
             now: runtime.clock().now(),
         };
@@ -322,7 +332,7 @@ impl<C: Controller> Worker<C> {
         };
         let plan = self.controller.plan(&seen);
         let executor = Executor {
-            server: &runtime.server,
+            server: &self.server,
             caches: &runtime.caches,
             recorder: &runtime.recorder,
             component: C::COMPONENT,

@@ -33,6 +33,7 @@ pub struct TaintEvictionController;
 
 impl Controller for TaintEvictionController {
     const NAME: &'static str = "taint-eviction";
+    const ACCOUNT: &'static str = "node-controller";
     const COMPONENT: &'static str = "taint-eviction-controller";
     type Observed = Observed;
 

@@ -6,7 +6,6 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::json;
 
 use crate::{
     plan::{Plan, Write},
@@ -37,8 +36,9 @@ fn plan<T: crds::kind::Kind>(seen: &Observed<T>, finalizer: &str) -> Plan {
         (false, false) => finalizers.push(finalizer.to_owned()),
         _ => return Plan::default(),
     }
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": meta.resource_version}});
-    Plan::of(Write::merge::<T>(meta, "", patch).forgiving(&[404]))
+    let mut object = T::clone(&seen.object);
+    object.metadata_mut().finalizers = Some(finalizers);
+    Plan::of(Write::update(&object).forgiving(&[404]))
 }
 
 /// The claims that a pod names; its ephemeral volumes' claims are named after both.
@@ -62,6 +62,7 @@ pub struct ClaimProtectionController;
 
 impl Controller for ClaimProtectionController {
     const NAME: &'static str = "persistentvolumeclaim-protection";
+    const ACCOUNT: &'static str = "pvc-protection-controller";
     const COMPONENT: &'static str = "pvc-protection-controller";
     type Observed = Observed<PersistentVolumeClaim>;
 
@@ -96,6 +97,7 @@ pub struct VolumeProtectionController;
 
 impl Controller for VolumeProtectionController {
     const NAME: &'static str = "persistentvolume-protection";
+    const ACCOUNT: &'static str = "pv-protection-controller";
     const COMPONENT: &'static str = "pv-protection-controller";
     type Observed = Observed<PersistentVolume>;
 

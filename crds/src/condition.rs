@@ -1,6 +1,8 @@
 //! Conditions: the named observations in a status, merged one type at a time.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as General;
+use serde_json::Value;
 
 use crate::{
     field::{Error, Errors, Path},
@@ -58,6 +60,27 @@ const REASON: &str = "a condition reason must start with alphabetic character, o
 const REASON_MAX: usize = 1 << 10;
 const MESSAGE_MAX: usize = 32 << 10;
 
+/// Go's zero time, 0001-01-01T00:00:00Z.
+const ZERO: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
+/// The object with Go's zero time where a condition does not say since when it holds; none if they all say it. The types
+/// of general conditions have nothing else for it.
+pub fn with_zero_times(object: &Value) -> Option<Value> {
+    let timeless = |condition: &Value| condition.get("lastTransitionTime").is_none_or(Value::is_null);
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    if !conditions.iter().any(timeless) {
+        return None;
+    }
+    let mut object = object.clone();
+    let conditions = object.pointer_mut("/status/conditions")?.as_array_mut()?;
+    for condition in conditions.iter_mut().filter(|condition| timeless(condition)) {
+        if let Value::Object(fields) = condition {
+            fields.insert("lastTransitionTime".into(), Value::String(ZERO.to_string()));
+        }
+    }
+    Some(object)
+}
+
 /// The rules of the general conditions.
 pub fn validate(conditions: &[General], path: &Path, errors: &mut Errors) {
     for (i, condition) in conditions.iter().enumerate() {
@@ -73,6 +96,9 @@ pub fn validate(conditions: &[General], path: &Path, errors: &mut Errors) {
         if let Some(generation) = condition.observed_generation.filter(|g| *g < 0) {
             let why = "must be greater than or equal to zero";
             errors.push(Error::invalid(path.child("observedGeneration"), generation, why));
+        }
+        if condition.last_transition_time.0 == ZERO {
+            errors.push(Error::required(path.child("lastTransitionTime"), ""));
         }
         let reason = condition.reason.as_str();
         if reason.is_empty() {

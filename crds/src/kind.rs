@@ -15,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    condition,
     custom::Custom,
     field::Errors,
     schema::{self, Schema, TypeId},
@@ -283,6 +284,13 @@ pub trait Kind:
         false
     }
 
+    /// `Warning` headers of a create, of what was sent and is about to be prepared; they come before [`warnings`].
+    ///
+    /// [`warnings`]: Kind::warnings
+    fn sent_warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// `Warning` headers of a create (`old` is none) or an update.
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         Vec::new()
@@ -356,7 +364,10 @@ pub trait Rules: Send + Sync {
 struct Typed<K>(PhantomData<fn() -> K>);
 
 fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, serde_json::Error> {
-    K::deserialize(object)
+    K::deserialize(object).or_else(|error| match condition::with_zero_times(object) {
+        Some(filled) => K::deserialize(&filled),
+        None => Err(error),
+    })
 }
 
 impl<K: Kind> Rules for Typed<K> {
@@ -378,9 +389,10 @@ impl<K: Kind> Rules for Typed<K> {
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
         let mut typed: K = decode(object)?;
+        let mut warnings = typed.sent_warnings();
         typed.prepare_create(request);
         typed.validate_create(request, errors);
-        let warnings = typed.warnings(None);
+        warnings.extend(typed.warnings(None));
         // As upstream's storage, which sets defaults whenever it reads.
         typed.set_defaults();
         *object = serde_json::to_value(typed)?;

@@ -20,6 +20,13 @@ impl User {
         Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..Self::default() }
     }
 
+    /// A service account, in the groups that all of them are in.
+    pub fn of_service_account(namespace: &str, name: &str) -> Self {
+        let of_namespace = format!("system:serviceaccounts:{namespace}");
+        let groups = ["system:serviceaccounts", &of_namespace, Self::AUTHENTICATED];
+        Self::named(format!("system:serviceaccount:{namespace}:{name}"), &groups)
+    }
+
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
     }

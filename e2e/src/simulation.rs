@@ -12,7 +12,7 @@ use apiserver::{
     pipeline::Apiserver,
     random::Random,
 };
-use controllers::{controllers::Controllers, runtime::clock::Clock};
+use controllers::{config::Accounts, controllers::Controllers, runtime::clock::Clock};
 use crds::user::User;
 use jiff::Timestamp;
 use keelson::addon;
@@ -90,14 +90,20 @@ impl Simulation {
             Client::new(network.between(apiserver.service(User::named(name, groups))), "default")
         };
         let component = |name: &str| client(name, &[User::AUTHENTICATED]);
+        let (wire, server) = (network.clone(), apiserver.clone());
+        let account = move |name: &str| {
+            let user = User::of_service_account("kube-system", name);
+            Client::new(wire.between(server.service(user)), "default")
+        };
         let settings = controllers::config::Config {
             clock,
+            accounts: Some(Accounts::new(account)),
             seed: Some(config.seed),
             cluster_cidr: Some("10.244.0.0/16".into()),
             root_ca_pem: Some("the authority".into()),
             ..Default::default()
         };
-        let controllers = Controllers::start(component(addon::CONTROLLERS_USER), settings);
+        let controllers = Controllers::start(component("system:kube-controller-manager"), settings);
         let settings = scheduler::Config { seed: config.seed, clock: now, ..Default::default() };
         let scheduler = Scheduler::start(settings, component("system:kube-scheduler"));
         let mut nodes = BTreeMap::new();

@@ -79,7 +79,10 @@ fn search(seen: &ObservedClaim) -> Plan {
             Event::normal(reference(claim), "ExternalProvisioning", message)
         }
     };
-    phase(claim, "Pending").together(ask_provisioner(seen)).tell(event)
+    let pending = phase(claim, "Pending");
+    // The status first: each of the two writes changes the version that the other one needs.
+    let asking = if pending.steps.is_empty() { ask_provisioner(seen) } else { Vec::new() };
+    pending.together(asking).tell(event)
 }
 
 /// Tells an external provisioner that it is meant.
@@ -93,10 +96,10 @@ fn ask_provisioner(seen: &ObservedClaim) -> Vec<Write> {
     if PROVISIONERS.iter().all(|key| asked(key)) {
         return Vec::new();
     }
-    let annotations: std::collections::BTreeMap<_, _> =
-        PROVISIONERS.iter().map(|key| (*key, class.provisioner.as_str())).collect();
-    let patch = serde_json::json!({"metadata": {"annotations": annotations}});
-    vec![Write::merge::<PersistentVolumeClaim>(&seen.claim.metadata, "", patch)]
+    let mut claim = PersistentVolumeClaim::clone(&seen.claim);
+    let annotations = claim.metadata.annotations.get_or_insert_default();
+    annotations.extend(PROVISIONERS.iter().map(|key| ((*key).to_owned(), class.provisioner.clone())));
+    vec![Write::update(&claim)]
 }
 
 fn is_free(volume: &PersistentVolume) -> bool {

@@ -41,7 +41,7 @@ const DEPRECATED_ANNOTATIONS: &[(&str, &str)] = &[
 ];
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+pub const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
 const NULL_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
 /// The words about a label of nodes that has a successor.

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use crate::{
     equal,
-    field::{self, Errors},
+    field::{self, Errors, Path},
     given::{Items, Text},
     kind::{AGE, About, DeleteAnswer, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
-    meta, pod,
+    meta,
+    pod::{self, warn::APP_ARMOR_PREFIX},
     selector::Labels,
 };
 
@@ -151,6 +152,20 @@ impl Kind for Pod {
         }
     }
 
+    fn sent_warnings(&self) -> Vec<String> {
+        let annotations = self.metadata.annotations.iter().flatten();
+        if !annotations.into_iter().any(|(name, _)| name.starts_with(APP_ARMOR_PREFIX)) {
+            return Vec::new();
+        }
+        let metadata = Path::new("metadata");
+        let annotations = metadata.child("annotations");
+        let word = |key: &String| {
+            let path = annotations.key(key);
+            format!("{path}: deprecated since v1.30; use the \"appArmorProfile\" field instead")
+        };
+        app_armor_fields(&mut self.clone()).iter().map(word).collect()
+    }
+
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         if old.is_some() {
             return Vec::new();
@@ -259,21 +274,27 @@ fn add_label_keys(spec: &mut PodSpec, labels: &Labels) {
     }
 }
 
-/// The annotation that came before the field becomes the field.
-fn app_armor_fields(object: &mut Pod) {
+/// The annotation that came before the field becomes the field; gives the annotations that are worth a warning.
+fn app_armor_fields(object: &mut Pod) -> Vec<String> {
     let annotations = object.metadata.annotations.clone().unwrap_or_default();
     let Some(spec) = object.spec.as_mut().filter(|s| s.os.as_ref().is_none_or(|os| os.name != "windows")) else {
-        return;
+        return Vec::new();
     };
     let of_pod = spec.security_context.as_ref().and_then(|c| c.app_armor_profile.clone());
+    let mut doubtful = Vec::new();
     pod::container::change(spec, |container| {
-        let key = format!("container.apparmor.security.beta.kubernetes.io/{}", container.name);
+        let key = format!("{APP_ARMOR_PREFIX}{}", container.name);
         let given = container.security_context.as_ref().is_some_and(|c| c.app_armor_profile.is_some());
-        let profile = annotations.get(&key).filter(|_| !given).and_then(|text| app_armor_profile(text));
+        let Some(text) = annotations.get(&key).filter(|_| !given) else { return };
+        let profile = app_armor_profile(text);
+        if profile.is_none() || profile != of_pod {
+            doubtful.push(key);
+        }
         if profile.is_some() && profile != of_pod {
             container.security_context.get_or_insert_default().app_armor_profile = profile;
         }
     });
+    doubtful
 }
 
 fn app_armor_profile(annotation: &str) -> Option<k8s_openapi::api::core::v1::AppArmorProfile> {
