@@ -120,6 +120,8 @@ impl Controller for VolumeProtectionController {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
