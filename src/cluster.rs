@@ -67,27 +67,28 @@ impl Config {
         SocketAddr::new(self.node_ip, addon::DNS_PORT)
     }
 
-    /// Fails if the machine has no network, or if another process, perhaps of another cluster, listens where this one has
-    /// to. It is asked before anything is started: two clusters would overwrite each other's network rules.
-    pub fn check_network(&self) -> Result<(), ClusterError> {
-        if self.node_ip.is_loopback() {
-            return Err(ClusterError::NoNetwork);
-        }
-        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let kubelet = any(self.kubelet().port());
-        for (user, address) in
-            [("the API server", any(self.secure_port)), ("the kubelet", kubelet), ("DNS", self.dns())]
-        {
-            let what = format!("port {} is needed for {user}", address.port());
-            machine::is_free(address).map_err(|source| ClusterError::Machine { what, source })?;
-        }
-        Ok(())
-    }
-
     /// Whether another cluster runs on this machine's network.
     pub fn has_neighbour(&self) -> bool {
         machine::is_free(self.dns()).is_err()
     }
+}
+
+/// Fails if something is missing that a cluster needs of its machine: a network, programs, or a port that another process,
+/// perhaps of another cluster, has taken. It is asked before anything is made: two clusters would overwrite each other's
+/// network rules.
+pub fn check_machine(node_ip: IpAddr, secure_port: u16) -> Result<(), ClusterError> {
+    if node_ip.is_loopback() {
+        return Err(ClusterError::NoNetwork);
+    }
+    Containerd::check_installed()?;
+    let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let kubelet = any(kubelet::Config::default().port);
+    let dns = SocketAddr::new(node_ip, addon::DNS_PORT);
+    for (user, address) in [("the API server", any(secure_port)), ("the kubelet", kubelet), ("DNS", dns)] {
+        let what = format!("port {} is needed for {user}", address.port());
+        machine::is_free(address).map_err(|source| ClusterError::Machine { what, source })?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -131,10 +132,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// If it fails, nothing runs that has not run before.
     pub async fn start(config: Config) -> Result<Self, ClusterError> {
-        config.check_network()?;
+        check_machine(config.node_ip, config.secure_port)?;
         prepare_machine()?;
         let containerd = Containerd::of(&config.data, image::pause::IMAGE);
+        let runs = containerd.process().is_some();
+        let started = Self::start_with(config, &containerd).await;
+        if started.is_err() && !runs {
+            containerd.stop().map_err(ContainerdError::from)?;
+        }
+        started
+    }
+
+    async fn start_with(config: Config, containerd: &Containerd) -> Result<Self, ClusterError> {
         let mut server = apiserver::start::Config::new(config.data.path());
         (server.secure_port, server.advertise) = (config.secure_port, Some(config.node_ip));
         server.names.host = config.node_name.clone();
@@ -162,7 +173,7 @@ impl Cluster {
         let proxy = Proxy::start(proxy, component("system:kube-proxy")).await?;
         let dns = Dns::start(dns_config(&config), component(addon::DNS_USER)).await?;
         let node = User::named(format!("system:node:{}", config.node_name), &["system:nodes", User::AUTHENTICATED]);
-        let node = Kubelet::start(kubelet_config(&config, &containerd, &apiserver)?, client(node)).await?;
+        let node = Kubelet::start(kubelet_config(&config, containerd, &apiserver)?, client(node)).await?;
         Ok(Self { apiserver, controllers, node, _scheduler: scheduler, _proxy: proxy, _dns: dns })
     }
 

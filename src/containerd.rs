@@ -64,14 +64,26 @@ impl Containerd {
         self.root.join("certs.d")
     }
 
+    pub fn process(&self) -> Option<Process> {
+        Process::find(&self.pid_file)
+    }
+
+    /// Ends it; the containers go on without it.
+    pub fn stop(&self) -> io::Result<()> {
+        self.process().map_or(Ok(()), |process| process.stop(Duration::from_secs(20)))
+    }
+
+    /// Fails if a program is missing that it needs.
+    pub fn check_installed() -> Result<(), ContainerdError> {
+        program().and(plugins()).map(drop)
+    }
+
     /// Starts it if it does not run, and waits until it accepts connections.
     pub async fn start(&self) -> Result<(), ContainerdError> {
-        if Process::find(&self.pid_file).is_some() && UnixStream::connect(self.socket()).is_ok() {
+        if self.process().is_some() && UnixStream::connect(self.socket()).is_ok() {
             return Ok(());
         }
-        let program = find_program("containerd").ok_or(ContainerdError::Missing)?;
-        let plugins = PLUGIN_FOLDERS.iter().find(|folder| Path::new(folder).join("bridge").exists());
-        let plugins = plugins.ok_or_else(|| ContainerdError::NoPlugins(PLUGIN_FOLDERS.join(" or ")))?;
+        let (program, plugins) = (program()?, plugins()?);
         fs::create_dir_all(self.cni_config_folder())?;
         fs::create_dir_all(self.registry_config_folder())?;
         let config = self.root.join("config.toml");
@@ -119,9 +131,16 @@ state = "{root}/state"
     }
 }
 
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+fn program() -> Result<PathBuf, ContainerdError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut programs = std::env::split_paths(&path).map(|folder| folder.join("containerd"));
+    programs.find(|file| file.is_file()).ok_or(ContainerdError::Missing)
+}
+
+/// The folder of the plugins that set up pod networks.
+fn plugins() -> Result<&'static str, ContainerdError> {
+    let found = PLUGIN_FOLDERS.into_iter().find(|folder| Path::new(folder).join("bridge").exists());
+    found.ok_or_else(|| ContainerdError::NoPlugins(PLUGIN_FOLDERS.join(" or ")))
 }
 
 /// Whether this process has CAP_SYS_RESOURCE (bit 24 of the effective set).

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use keelson::command::Command;
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +18,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => return wrong_words(&error),
+        },
+    };
     let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
@@ -30,6 +38,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.as_ref()),
     }
+}
+
+/// What is wrong with the words of a command, in one line: without the usage, which `--help` tells.
+fn wrong_words(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let told =
+        text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
+    let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let told = told.join("; ");
+    eprintln!("keelson: {} (--help tells more)", told.strip_prefix("error: ").unwrap_or(&told));
+    ExitCode::from(2)
 }
 
 /// The error with its causes, in one line.

@@ -40,9 +40,9 @@ pub async fn stop(data: &DataDir, keep_containers: bool) -> Result {
         return Ok(());
     }
     let containerd = Containerd::of(data, image::pause::IMAGE);
-    if let Some(process) = Process::find(&data.pid_file("containerd")) {
+    if containerd.process().is_some() {
         remove_sandboxes(&Cri::new(&containerd.socket())).await?;
-        process.stop(PATIENCE)?;
+        containerd.stop()?;
     }
     if !Config::new(data.clone()).has_neighbour() {
         proxy::Proxy::clean().await?;

@@ -15,7 +15,12 @@ use super::{
     Place, Result, client,
     run::{Run, Shape},
 };
-use crate::{cluster::Config, data_dir::DataDir, machine, process::Process};
+use crate::{
+    cluster::{Config, check_machine},
+    data_dir::DataDir,
+    machine,
+    process::Process,
+};
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,20 +41,30 @@ impl Up {
         if !nix::unistd::geteuid().is_root() {
             return Err("a node needs root: it makes namespaces, mounts and network rules; use sudo".into());
         }
-        let data = self.place.open()?;
         let begin = Instant::now();
-        if Process::find(&data.pid_file("keelson")).is_some() {
+        let data = if let Some(data) = self.running()? {
             println!("the cluster runs already");
+            data
         } else {
-            let run = Run { place: self.place.clone(), shape: self.shape.clone() };
-            run.config()?.check_network()?;
-            start(&run, &data)?;
-        }
+            check_machine(machine::address(), self.shape.secure_port)?;
+            let data = self.place.open()?;
+            start(&Run { place: self.place.clone(), shape: self.shape.clone() }, &data)?;
+            data
+        };
         self.wait(&data).await?;
         println!("ready after {:.1} s\n", begin.elapsed().as_secs_f64());
         println!("  export KUBECONFIG={}", data.admin_kubeconfig().display());
         println!("  {} get nodes", self.kubectl.display());
         Ok(())
+    }
+
+    /// The directory of the cluster, if it runs.
+    fn running(&self) -> Result<Option<DataDir>> {
+        if !self.place.data_dir.is_dir() {
+            return Ok(None);
+        }
+        let data = self.place.open()?;
+        Ok(Process::find(&data.pid_file("keelson")).map(|_| data))
     }
 
     async fn wait(&self, data: &DataDir) -> Result {

@@ -47,10 +47,15 @@ pub fn value(code: StatusCode, form: Form, value: &Value) -> Result<Answer> {
 
 pub fn encode(form: Form, value: &Value) -> Result<Bytes> {
     match form.media {
-        Media::Json if form.pretty => {
-            let mut out = serde_json::to_vec_pretty(value).map_err(ApiError::internal)?;
-            out.push(b'\n');
-            Ok(out.into())
+        // What people read has its fields in Go's order, as upstream writes it.
+        Media::Json if form.pretty => match typed::as_declared(value) {
+            Some(text) => Ok(json::indented(&text).into()),
+            None => serde_json::to_vec_pretty(value).map(Bytes::from).map_err(ApiError::internal),
+        },
+        Media::Json if value["kind"] == "Status" => {
+            let mut text = typed::as_declared(value).unwrap_or_else(|| json::encode(value).into());
+            text.push(b'\n');
+            Ok(text.into())
         }
         Media::Json => Ok(json::encode(value)),
         Media::Protobuf => typed::to_protobuf(value),

@@ -41,3 +41,62 @@ pub fn write_text(text: &str, out: &mut Vec<u8>) {
         tracing::error!(%error, "a text that cannot be written");
     }
 }
+
+/// JSON text over several lines, as Go indents it.
+pub fn indented(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() * 2);
+    let mut depth = 0;
+    let (mut in_text, mut escaped) = (false, false);
+    let line = |depth: usize, out: &mut Vec<u8>| {
+        out.push(b'\n');
+        out.resize(out.len() + 2 * depth, b' ');
+    };
+    for (at, &byte) in text.iter().enumerate() {
+        if in_text {
+            out.push(byte);
+            in_text = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        let is_empty = || matches!((byte, text.get(at + 1)), (b'{', Some(b'}')) | (b'[', Some(b']')));
+        let was_empty = || matches!((text.get(at.wrapping_sub(1)), byte), (Some(b'{'), b'}') | (Some(b'['), b']'));
+        match byte {
+            b'{' | b'[' => {
+                out.push(byte);
+                depth += 1;
+                if !is_empty() {
+                    line(depth, &mut out);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !was_empty() {
+                    line(depth, &mut out);
+                }
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                line(depth, &mut out);
+            }
+            b':' => out.extend_from_slice(b": "),
+            _ => {
+                in_text = byte == b'"';
+                out.push(byte);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::indented;
+
+    #[test]
+    fn indents_as_go_does() {
+        let text = br#"{"a":{},"b":[],"c":["x:,{\"",{"d":1}]}"#;
+        let want = "{\n  \"a\": {},\n  \"b\": [],\n  \"c\": [\n    \"x:,{\\\"\",\n    {\n      \"d\": 1\n    }\n  ]\n}";
+        assert_eq!(String::from_utf8(indented(text)).unwrap(), want);
+    }
+}

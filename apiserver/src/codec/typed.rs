@@ -54,6 +54,12 @@ pub fn canonical_form(kind: &Gvk, object: &mut Value) {
     }
 }
 
+/// As Go writes a value of a type that it says it is of: with the fields in the order of their declaration.
+pub fn as_declared(value: &Value) -> Option<Vec<u8>> {
+    let (schema, ty) = type_of_value(value)?;
+    Some(encode::json(schema, ty, value))
+}
+
 /// Where an object has empty lists, which [`canonical`] does not tell from absent ones.
 pub fn empties(object: &Value) -> Vec<Vec<String>> {
     fn walk<'a>(value: &'a Value, path: &mut Vec<&'a str>, found: &mut Vec<Vec<String>>) {
