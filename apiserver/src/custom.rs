@@ -24,9 +24,12 @@ use crate::{
 };
 
 pub mod control;
+pub mod convert;
 mod finalize;
+mod review;
 mod service;
 mod status;
+pub mod stream;
 
 /// The definitions as the cache has them, and the kinds that they make.
 pub struct CustomKinds {

@@ -21,6 +21,7 @@ mod column;
 mod default;
 pub mod expression;
 mod facts;
+pub mod field_path;
 pub mod format;
 mod json_path;
 mod list;
