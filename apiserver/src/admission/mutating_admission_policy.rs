@@ -233,7 +233,8 @@ async fn dispatch(
                 reason: "Invalid",
             }));
         };
-        let mut input = Input::new(attributes, &invocation.matched, world).await?.with_namespace(attributes, world).await?;
+        let mut input =
+            Input::new(attributes, &invocation.matched, world).await?.with_namespace(attributes, world).await?;
         if !policy.conditions.is_empty() {
             let bindings = input.bindings(invocation.params.as_ref(), Some(authorizer));
             let mut run = Run::new(bindings, &policy.named, MATCH_LIMIT);

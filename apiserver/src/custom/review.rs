@@ -121,9 +121,9 @@ pub fn checked(original: &Value, mut converted: Value, api_version: &str) -> Res
 
 fn metadata(original: &Value, converted: &Value) -> Result<Value, Refusal> {
     let answered = converted.get("metadata").ok_or("missing metadata in converted object")?;
-    let answered = answered
-        .as_object()
-        .ok_or_else(|| format!("invalid metadata of type {} in converted object", crds::custom::number::go_type(answered)))?;
+    let answered = answered.as_object().ok_or_else(|| {
+        format!("invalid metadata of type {} in converted object", crds::custom::number::go_type(answered))
+    })?;
     let mut metadata = original.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     for name in ["labels", "annotations"] {
         match answered.get(name) {
@@ -170,9 +170,7 @@ mod tests {
     #[test]
     fn answers() {
         let told = |answer: Value| Version::V1.converted(answer.to_string().as_bytes(), "u").unwrap_err();
-        let review = |response: Value| {
-            json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response})
-        };
+        let review = |response: Value| json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response});
         let wrong = json!({"kind": "ConversionReview", "apiVersion": "g/v2"});
         let want = "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got g/v2, \
                     Kind=ConversionReview";
@@ -188,7 +186,8 @@ mod tests {
 
     #[test]
     fn metadata_is_the_originals() {
-        let original = json!({"kind": "K", "apiVersion": "g/v1", "metadata": {"name": "a", "uid": "u", "generation": 3}});
+        let original =
+            json!({"kind": "K", "apiVersion": "g/v1", "metadata": {"name": "a", "uid": "u", "generation": 3}});
         let answer = |metadata: Value| json!({"kind": "K", "apiVersion": "g/v2", "metadata": metadata, "spec": 1});
         let good = answer(json!({"name": "a", "uid": "u", "labels": {"x": "y"}, "generation": 9}));
         let want = json!({"name": "a", "uid": "u", "labels": {"x": "y"}, "generation": 3});

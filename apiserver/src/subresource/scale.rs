@@ -138,11 +138,10 @@ pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &
             Some(managed) => meta.insert("managedFields".into(), managed),
             None => meta.remove("managedFields"),
         };
-        if version.is_empty() {
-            meta.remove("resourceVersion")
-        } else {
-            meta.insert("resourceVersion".into(), version.into())
-        };
+        // Without one it is that of the object, so that nobody need know it.
+        if !version.is_empty() {
+            meta.insert("resourceVersion".into(), version.into());
+        }
     }
     Ok(object)
 }

@@ -1,6 +1,5 @@
 //! Deletion: at once, in grace, or once the last finalizer is gone.
 
-
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions;
 use serde_json::Value;
@@ -49,7 +48,9 @@ impl Writer<'_> {
                 self.admit_delete(&options, &there).await?;
             }
             let (step, last) = match plan {
-                Plan::Nothing => return self.deleted(self.shown(Object::new(&there.entry)?).await?, &there, false, true),
+                Plan::Nothing => {
+                    return self.deleted(self.shown(Object::new(&there.entry)?).await?, &there, false, true);
+                }
                 Plan::Remove => (None, true),
                 Plan::Put(value) => (Some(value), true),
                 Plan::PutAndRemove(value) => (Some(value), options.dry_run()),
@@ -72,7 +73,9 @@ impl Writer<'_> {
             }
             let bytes = self.encode(value).await?;
             match self.put_changed(&there.entry, bytes).await? {
-                Ok(entry) if last => return self.deleted(self.shown(Object::new(&entry)?).await?, &there, false, false),
+                Ok(entry) if last => {
+                    return self.deleted(self.shown(Object::new(&entry)?).await?, &there, false, false);
+                }
                 Ok(entry) => {
                     // The version that was asked for has been found and changed; the next step is about the new one.
                     if let Some(preconditions) = &mut options.preconditions {

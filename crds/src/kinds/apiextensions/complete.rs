@@ -51,7 +51,8 @@ mod tests {
         let Value::Object(schema) = json!({"type": "object",
             "properties": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}, "l": {"type": "array"}},
             "anyOf": [{"properties": {"a": {"properties": {"b": {"minLength": 1}, "c": {"minLength": 1}}}}}],
-            "not": {"properties": {"l": {"items": {"maxLength": 1}}}}}) else {
+            "not": {"properties": {"l": {"items": {"maxLength": 1}}}}})
+        else {
             unreachable!("an object")
         };
         let mut errors = Errors::new();
