@@ -18,7 +18,7 @@ pub mod scale;
 pub mod set;
 mod typed;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, sync::LazyLock};
 
 use crds::schema::{Schema, TypeId};
 use http::StatusCode;
@@ -60,8 +60,8 @@ pub struct Manager<'a> {
 /// The other versions of a kind.
 pub trait Versions {
     /// The object (given in the version of the request) in a version, with that version's schema. None if the version is
-    /// not served (any more), or cannot be converted to.
-    fn convert(&self, object: &Value, api_version: &str) -> Option<Versioned<'_>>;
+    /// not served (any more). The error says why the object does not fit that version.
+    fn convert(&self, object: &Value, api_version: &str) -> std::result::Result<Option<Versioned<'_>>, String>;
 
     /// An object in another version, back in the version of the request.
     fn revert(&self, object: Value, api_version: &str) -> Option<Value>;
@@ -88,7 +88,7 @@ pub fn apply(schema: &Schema, ty: TypeId, live: Option<&Value>, applied: &Value,
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", format!("failed to {what}: {why}"))
     };
     let place = Place::Type(ty);
-    let work = Work { schema, ty, manager };
+    let work = Work { schema, ty, manager, misfit: RefCell::default() };
     let empty = || atom::zero(schema, ty);
     let live = live.map_or_else(|| Cow::Owned(empty()), Cow::Borrowed);
     let mut managed = Managed::of(&live).map_err(|why| failed("decode managed fields", &why))?;
@@ -111,6 +111,9 @@ pub fn apply(schema: &Schema, ty: TypeId, live: Option<&Value>, applied: &Value,
         let left = conflicts.without(&allowed);
         outcome = if left.is_empty() { work.lay(managed, &owner, &live, applied, true) } else { Err(left) };
     }
+    if let Some(why) = work.misfit.take() {
+        return Err(failed("convert object", &why));
+    }
     let (mut object, managed) = outcome.map_err(Conflicts::into_error)?;
     if manager.name == KUBECTL {
         last_applied::keep_up(&mut object, applied);
@@ -124,7 +127,7 @@ pub fn apply(schema: &Schema, ty: TypeId, live: Option<&Value>, applied: &Value,
 pub fn track(schema: &Schema, ty: TypeId, old: Option<&Value>, new: &mut Value, manager: &Manager) {
     let given = take_managed_fields(new);
     let there = old.and_then(|old| old.pointer("/metadata/managedFields"));
-    let work = Work { schema, ty, manager };
+    let work = Work { schema, ty, manager, misfit: RefCell::default() };
     let zero;
     let before = match old {
         Some(old) => old,
@@ -155,7 +158,14 @@ pub fn track(schema: &Schema, ty: TypeId, old: Option<&Value>, new: &mut Value, 
     if !(managed.0.is_empty() && there_is_uid) {
         work.follow(&mut managed, work.owner(manager.name, Operation::Update), before, new, difference);
     }
-    set_managed_fields(new, managed.encode());
+    // As upstream: what cannot be told is forgotten.
+    let is_told = work.misfit.take().is_none();
+    set_managed_fields(new, managed.encode().filter(|_| is_told));
+}
+
+/// Whether an object fits a schema; what does not, in upstream's words.
+pub fn check(schema: &Schema, ty: TypeId, object: &Value) -> std::result::Result<(), String> {
+    typed::check(schema, Place::Type(ty), object).map_err(|why| why.to_string())
 }
 
 /// Whether managed fields can be told; upstream's words of what is wrong with them. For what admission makes of them.
@@ -246,6 +256,8 @@ struct Work<'a> {
     schema: &'a Schema,
     ty: TypeId,
     manager: &'a Manager<'a>,
+    /// Why an object does not fit another version, once that was found.
+    misfit: RefCell<Option<String>>,
 }
 
 impl Work<'_> {
@@ -338,7 +350,10 @@ impl Work<'_> {
         if version == self.manager.api_version {
             return Some(Versioned { object: object.clone(), schema: self.schema, ty: self.ty });
         }
-        self.manager.versions?.convert(object, version)
+        self.manager.versions?.convert(object, version).unwrap_or_else(|why| {
+            self.misfit.replace(Some(why));
+            None
+        })
     }
 
     fn revert(&self, object: Value, version: &str) -> Option<Value> {

@@ -14,6 +14,7 @@ use crds::{
     kind::{Definition, Kind},
     version::by_maturity,
 };
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -24,9 +25,12 @@ use crate::{
 };
 
 pub mod control;
+pub mod convert;
 mod finalize;
+mod review;
 mod service;
 mod status;
+pub mod stream;
 
 /// The definitions as the cache has them, and the kinds that they make.
 pub struct CustomKinds {
@@ -41,6 +45,8 @@ pub struct CustomKinds {
 
 struct Known {
     definition: Arc<CustomResourceDefinition>,
+    /// What `kinds` are made of: the definition with the names that it is about to be given.
+    made_of: Arc<CustomResourceDefinition>,
     kinds: Vec<Arc<Definition>>,
 }
 
@@ -88,16 +94,18 @@ impl CustomKinds {
                     !before.kinds.is_empty()
                 }),
                 (Some(definition), before) => {
-                    let same = before.as_ref().is_some_and(|before| serves_alike(&before.definition, &definition));
-                    let ends = before.as_ref().filter(|before| !streams_alike(&before.definition, &definition));
+                    let definition = Arc::new(definition);
+                    let made_of = settled(&definition, &known);
+                    let same = before.as_ref().is_some_and(|before| serves_alike(&before.made_of, &made_of));
+                    let ends = before.as_ref().filter(|before| !streams_alike(&before.made_of, &made_of));
                     if let Some(before) = ends {
                         end_watches(self, &before.kinds);
                     }
                     let kinds = match before {
                         Some(before) if same => before.kinds,
-                        _ => served(&definition),
+                        _ => served(&made_of),
                     };
-                    known.insert(name.to_owned(), Known { definition: Arc::new(definition), kinds });
+                    known.insert(name.to_owned(), Known { definition, made_of, kinds });
                     !same
                 }
             };
@@ -151,6 +159,20 @@ fn served(definition: &CustomResourceDefinition) -> Vec<Arc<Definition>> {
         return Vec::new();
     }
     custom::definitions(definition).into_iter().map(Arc::new).collect()
+}
+
+/// An established definition with the names that its status will tell in a moment, so that these are served together
+/// with whatever else has changed.
+fn settled(
+    definition: &Arc<CustomResourceDefinition>,
+    known: &BTreeMap<String, Known>,
+) -> Arc<CustomResourceDefinition> {
+    if !custom::is_true(definition, "Established") {
+        return definition.clone();
+    }
+    let others = known.values().map(|known| &known.definition).filter(|d| d.spec.group == definition.spec.group);
+    let group: Vec<_> = others.chain([definition]).cloned().collect();
+    status::names(definition, &group, Timestamp::UNIX_EPOCH).map_or_else(|| definition.clone(), Arc::new)
 }
 
 /// Whether two states of a definition make the same kinds.

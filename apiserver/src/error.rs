@@ -194,7 +194,8 @@ impl ApiError {
 
     pub fn method_not_allowed(on: Subject, action: &str) -> Self {
         let message = format!("{action} is not supported on resources of kind {}", field::quote(&on.resource()));
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message).with_details(on.details())
+        let details = Subject { name: "", ..on }.details();
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message).with_details(details)
     }
 
     pub fn too_large(why: impl Into<String>) -> Self {

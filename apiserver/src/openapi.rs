@@ -54,15 +54,20 @@ impl Definitions for BuiltIn {
 pub struct OpenApi {
     kinds: Vec<Arc<Definition>>,
     definitions: Arc<dyn Definitions>,
-    v3: BTreeMap<String, OnceLock<Document>>,
+    v3: BTreeMap<String, Arc<OnceLock<Document>>>,
     index: OnceLock<Document>,
     v2: OnceLock<Document>,
     v2_protobuf: OnceLock<Document>,
 }
 
 impl OpenApi {
-    pub fn new(kinds: &[Arc<Definition>], definitions: Arc<dyn Definitions>) -> Self {
-        let v3 = path::roots(kinds).into_iter().map(|root| (root, OnceLock::new())).collect();
+    /// What does not change with custom kinds is taken over from the documents before.
+    pub fn new(kinds: &[Arc<Definition>], definitions: Arc<dyn Definitions>, before: Option<&Self>) -> Self {
+        let slot = |root: &str| {
+            let before = before.filter(|_| !path::is_custom(root, kinds));
+            before.and_then(|before| before.v3.get(root)).cloned().unwrap_or_default()
+        };
+        let v3 = path::roots(kinds).into_iter().map(|root| (root.clone(), slot(&root))).collect();
         let (index, v2, v2_protobuf) = Default::default();
         Self { kinds: kinds.to_vec(), definitions, v3, index, v2, v2_protobuf }
     }

@@ -186,12 +186,13 @@ pub fn revision_or_500(text: &str) -> Result<Option<Revision>> {
 
 /// Whether a field can be selected by. Core kinds with own conversions word the refusal differently.
 fn check_field(definition: &Definition, path: &str) -> Result<()> {
-    let known = matches!(path, "metadata.name" | "metadata.namespace");
+    let is_placed = definition.namespaced || !definition.is_custom();
+    let known = path == "metadata.name" || (path == "metadata.namespace" && is_placed);
     if known || definition.selectable.iter().any(|p| p == path) {
         return Ok(());
     }
     let own = definition.selectable.iter().any(|p| !p.starts_with("metadata."));
-    if own {
+    if own || definition.is_custom() {
         return Err(ApiError::bad_request(format!("field label not supported: {path}")));
     }
     Err(ApiError::bad_request(format!(

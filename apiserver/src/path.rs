@@ -137,11 +137,16 @@ struct Made {
 
 impl Discovery {
     fn made(&self, table: Arc<Table>) -> Result<Arc<Made>> {
-        if let Some(made) = self.made.load_full().filter(|made| Arc::ptr_eq(&made.table, &table)) {
-            return Ok(made);
+        let before = self.made.load_full();
+        if let Some(made) = before.as_ref().filter(|made| Arc::ptr_eq(&made.table, &table)) {
+            return Ok(made.clone());
         }
         let documents = Documents::new(table.all()).map_err(ApiError::internal)?;
-        let openapi = OpenApi::new(table.all(), Arc::new(CustomTypes(table.all().to_vec())));
+        let openapi = OpenApi::new(
+            table.all(),
+            Arc::new(CustomTypes(table.all().to_vec())),
+            before.as_deref().map(|made| &made.openapi),
+        );
         let made = Arc::new(Made { table, documents, openapi });
         self.made.store(Some(made.clone()));
         Ok(made)
@@ -150,7 +155,12 @@ impl Discovery {
 
 fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
     let path = call.info.path.trim_end_matches('/');
-    let made = server.discovery.made(server.world.registry.table())?;
+    let table = server.world.registry.table();
+    if call.info.is_resource && !table.is_built_in(&call.info.group) {
+        // Custom resources are routed by what is asked: what is not found is no path at all.
+        return Ok(None);
+    }
+    let made = server.discovery.made(table)?;
     let documents = &made.documents;
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(crate::route::not_allowed());

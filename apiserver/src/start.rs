@@ -277,7 +277,7 @@ impl Apiserver {
         let cache = Cache::start(store.clone(), observers).await.map_err(StartError::Cache)?;
         custom.attach(&cache);
         Ok(Arc::new(Self {
-            world: Arc::new(World { registry, cache, store, clock, random }),
+            world: Arc::new(World { registry, cache, store, clock, random, converters: Default::default() }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
             access: Access::new(authenticator, authorizer),
             health: Health::default(),

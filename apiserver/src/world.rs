@@ -8,6 +8,7 @@ use store::Store;
 
 use crate::{
     cache::{Cache, Object},
+    custom::convert::Converters,
     error::{ApiError, Result},
     random::Random,
     registry::Registry,
@@ -22,6 +23,8 @@ pub struct World {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The only source of chance in what is stored; a simulation seeds it.
     pub random: Random,
+    /// The webhooks of custom resources that have such.
+    pub converters: Converters,
 }
 
 impl World {

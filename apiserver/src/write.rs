@@ -19,6 +19,7 @@ use crate::{
     audit::Record,
     cache::{Object, key_of},
     codec::typed,
+    custom::convert,
     error::{ApiError, Result, Subject},
     metadata,
     options::WriteOptions,
@@ -127,6 +128,14 @@ pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Resul
     Ok(())
 }
 
+/// The revision is not kept in an object: it is that of its last change.
+fn stored_json(stored: &Definition, mut object: Value) -> Bytes {
+    if let Some(metadata) = metadata::fields(&mut object) {
+        metadata.remove("resourceVersion");
+    }
+    typed::to_json(stored, &object)
+}
+
 impl Writer<'_> {
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject { group: &self.definition.gvk.group, resource: &self.definition.plural, name: self.name }
@@ -152,12 +161,15 @@ impl Writer<'_> {
 
     pub(crate) async fn read(&self, key: &str) -> Result<Option<Current>> {
         let entry = self.world.store.get(key).await.map_err(ApiError::from_store)?;
-        entry.map(|entry| self.current(entry)).transpose()
+        self.current(entry).await
     }
 
-    fn current(&self, entry: Entry) -> Result<Current> {
-        let value = Object::new(&entry)?.value_as(&self.definition)?;
-        Ok(Current { entry, value: Arc::new(value) })
+    async fn current(&self, entry: Option<Entry>) -> Result<Option<Current>> {
+        let Some(entry) = entry else { return Ok(None) };
+        let object = Arc::new(Object::new(&entry)?);
+        convert::prepare(self.world, [&object], &self.definition).await?;
+        let value = object.value_as(&self.definition)?;
+        Ok(Some(Current { entry, value: Arc::new(value) }))
     }
 
     pub(crate) fn attributes(
@@ -227,8 +239,10 @@ impl Writer<'_> {
     }
 
     /// What an answer shows of what is stored.
-    fn shown(&self, entry: &Entry) -> Result<Shown> {
-        Ok(Shown::Stored(Arc::new(Object::new(entry)?).form(&self.definition)?))
+    async fn shown(&self, object: Object) -> Result<Shown> {
+        let object = Arc::new(object);
+        convert::prepare(self.world, [&object], &self.definition).await?;
+        Ok(Shown::Stored(object.form(&self.definition)?))
     }
 
     /// A kind that is on its way out takes no new objects.
@@ -331,11 +345,11 @@ impl Writer<'_> {
             });
         }
         let change = self.allocation(None, Some(&object))?;
-        let bytes = self.encode(object)?;
+        let bytes = self.encode(object).await?;
         match self.put(&key, 0, bytes.clone(), change).await? {
             Commit::Done(revision) => {
                 let entry = Entry { key, value: bytes, created: revision, modified: revision };
-                Ok(Ok(Written { shown: self.shown(&entry)?, created: true }))
+                Ok(Ok(Written { shown: self.shown(Object::new(&entry)?).await?, created: true }))
             }
             Commit::Conflict(there) => Ok(Err(there)),
         }
@@ -363,7 +377,7 @@ impl Writer<'_> {
             };
             match self.change(source, &there).await? {
                 Ok(written) => return Ok(written),
-                Err(now) => current = now.map(|entry| self.current(entry)).transpose()?,
+                Err(now) => current = self.current(now).await?,
             }
             self.warnings.truncate(warned);
         }
@@ -436,7 +450,7 @@ impl Writer<'_> {
             return Ok(Ok(Written { shown: Shown::Value(object), created: false }));
         }
         let change = self.allocation(Some(&there.value), Some(&object))?;
-        let bytes = self.encode(object)?;
+        let bytes = self.encode(object).await?;
         let mut entry = there.entry.clone();
         if bytes != entry.value || self.world.store.is_stale(&entry).await.map_err(ApiError::from_store)? {
             match self.put(&entry.key, entry.modified, bytes.clone(), change).await? {
@@ -445,7 +459,7 @@ impl Writer<'_> {
             }
             entry.value = bytes;
         }
-        Ok(Ok(Written { shown: self.shown(&entry)?, created: false }))
+        Ok(Ok(Written { shown: self.shown(Object::new(&entry)?).await?, created: false }))
     }
 
     /// Changes an object by nothing but `change`: no admission, no rules. For what subresources do beside their own
@@ -461,11 +475,11 @@ impl Writer<'_> {
             let object = change(&there.value)?;
             let mut entry = there.entry;
             if !self.options.dry_run {
-                let bytes = self.encode(object)?;
+                let bytes = self.encode(object).await?;
                 match self.put(&entry.key, entry.modified, bytes.clone(), Default::default()).await? {
                     Commit::Done(revision) => entry.modified = revision,
                     Commit::Conflict(now) => {
-                        current = now.map(|entry| self.current(entry)).transpose()?;
+                        current = self.current(now).await?;
                         continue;
                     }
                 }
@@ -498,24 +512,22 @@ impl Writer<'_> {
     }
 
     /// The bytes that are stored: in the stored version, without the resourceVersion, which is the revision.
-    pub(crate) fn encode(&self, mut object: Value) -> Result<Bytes> {
+    pub(crate) async fn encode(&self, mut object: Value) -> Result<Bytes> {
         let stored = self.world.registry.table().stored(&self.definition);
         if stored.is_custom() {
-            object = self.definition.rules.keep(object).map_err(ApiError::internal)?;
-            if let Some(metadata) = metadata::fields(&mut object) {
-                metadata.remove("resourceVersion");
+            if let Some(family) = convert::family(&stored) {
+                let object = convert::one(self.world, family, object, &family.stored).await?;
+                return Ok(stored_json(&stored, object));
             }
-            return Ok(typed::to_json(&stored, &object));
+            object = self.definition.rules.keep(object).map_err(ApiError::internal)?;
+            return Ok(stored_json(&stored, object));
         }
         if let Some(conversion) = &self.definition.conversion {
             object = (conversion.to_stored)(object);
         }
         object["apiVersion"] = stored.gvk.api_version().into();
         object["kind"] = stored.gvk.kind.clone().into();
-        if let Some(metadata) = metadata::fields(&mut object) {
-            metadata.remove("resourceVersion");
-        }
-        Ok(typed::to_json(&stored, &object))
+        Ok(stored_json(&stored, object))
     }
 
     /// Fills in what comes from shared ranges, where the kind has such.

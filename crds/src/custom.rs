@@ -21,6 +21,7 @@ mod column;
 mod default;
 pub mod expression;
 mod facts;
+pub mod field_path;
 pub mod format;
 mod json_path;
 mod list;
@@ -181,7 +182,9 @@ fn warning(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVer
 impl Version {
     fn of(version: &CustomResourceDefinitionVersion) -> Self {
         let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-        let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
+        let mut schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
+        // Go writes whole numbers as such, whatever their type.
+        number::make_whole(&mut schema);
         let subresources = version.subresources.as_ref();
         let scale = subresources.and_then(|subresources| subresources.scale.as_ref());
         let (_, printed) = column::columns(version.additional_printer_columns.items());

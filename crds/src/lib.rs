@@ -13,7 +13,6 @@ pub mod duration;
 pub mod equal;
 pub mod field;
 pub mod given;
-pub mod go;
 pub mod kind;
 pub mod kinds;
 pub mod meta;
@@ -31,3 +30,5 @@ pub mod taint;
 pub mod user;
 pub mod version;
 pub mod volume;
+
+pub use schema::go;

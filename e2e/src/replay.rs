@@ -313,5 +313,15 @@ async fn send(
         .map_err(|_| failed("no end of the body after 30 s".into()))?
         .map_err(|e| failed(e.to_string()))?
         .to_bytes();
-    Ok((status, kept, String::from_utf8_lossy(&bytes).into_owned()))
+    Ok((status, kept, text(&bytes)))
+}
+
+/// Bytes as the recordings have them: what is no UTF-8 is escaped.
+fn text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    out
 }

@@ -17,7 +17,7 @@ use super::{
     expression::{self, Input, Run},
     policy::{self, Binding, Compile, Policies, Policy},
     rule::Matched,
-    version::{convert, set_defaults},
+    version::{convert_some, set_defaults},
     webhook,
 };
 use crate::{
@@ -233,7 +233,8 @@ async fn dispatch(
                 reason: "Invalid",
             }));
         };
-        let mut input = Input::new(attributes, &invocation.matched, world)?.with_namespace(attributes, world).await?;
+        let mut input =
+            Input::new(attributes, &invocation.matched, world).await?.with_namespace(attributes, world).await?;
         if !policy.conditions.is_empty() {
             let bindings = input.bindings(invocation.params.as_ref(), Some(authorizer));
             let mut run = Run::new(bindings, &policy.named, MATCH_LIMIT);
@@ -266,8 +267,7 @@ async fn dispatch(
         }
         if input.object != before {
             let kind = &invocation.matched.kind;
-            let back = |object: &Value| convert(object, kind, &attributes.kind, world);
-            attributes.object = input.object.as_ref().map(back).transpose()?;
+            attributes.object = convert_some(input.object.as_ref(), kind, &attributes.kind, world).await?;
             attributes.reinvocation.changed(NAME);
         }
         if mutating.is_reinvocable {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     Attributes, Plugin,
     rule::Matched,
-    version::{convert, set_defaults},
+    version::{convert, convert_some, set_defaults},
     webhook::{self, Answer, CallFailure, Hook, Hooks, REQUEST_WAIT_MAX},
 };
 use crate::{
@@ -120,9 +120,9 @@ async fn call(
     world: &World,
 ) -> std::result::Result<bool, CallFailure> {
     let refused = CallFailure::Refused;
-    let of_kind = |object| convert(object, &attributes.kind, &matched.kind, world);
-    let object = attributes.object.as_ref().map(of_kind).transpose().map_err(refused)?;
-    let old = attributes.old.as_deref().map(of_kind).transpose().map_err(refused)?;
+    let (from, to) = (&attributes.kind, &matched.kind);
+    let object = convert_some(attributes.object.as_ref(), from, to, world).await.map_err(refused)?;
+    let old = convert_some(attributes.old.as_deref(), from, to, world).await.map_err(refused)?;
     let wait_max = deadline.saturating_duration_since(Instant::now());
     let (answer, remarks) =
         webhook::call(hook, true, attributes, matched, object.as_ref(), old.as_ref(), wait_max, world).await;
@@ -140,7 +140,7 @@ async fn call(
     if changed {
         let mut patched = patched;
         set_defaults(&mut patched, &matched.kind, world).map_err(|e| refused(ApiError::internal(e)))?;
-        attributes.object = Some(convert(&patched, &matched.kind, &attributes.kind, world).map_err(refused)?);
+        attributes.object = Some(convert(&patched, to, &attributes.kind, world).await.map_err(refused)?);
     }
     Ok(changed)
 }

@@ -185,7 +185,7 @@ async fn judge(
         }
         let input: &Input = match &mut input {
             Some(input) => input,
-            none => match Input::new(attributes, &matched, world) {
+            none => match Input::new(attributes, &matched, world).await {
                 Ok(made) => none.insert(made.with_namespace(attributes, world).await?),
                 Err(error) => {
                     denied.extend(misconfigured(Some(binding), format!("failed to convert object version: {error}")));

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Attributes, Plugin,
-    version::convert,
+    version::convert_some,
     webhook::{self, CallFailure, Hooks, REQUEST_WAIT_MAX},
 };
 use crate::{authorize::Authorize, error::Result, world::World};
@@ -45,9 +45,9 @@ impl Plugin for ValidatingAdmissionWebhook {
             let mut relevant = Vec::new();
             for hook in self.hooks.current(world) {
                 let Some(matched) = hook.matched(attributes, &self.authorizer, world).await? else { continue };
-                let of_kind = |object| convert(object, &attributes.kind, &matched.kind, world);
-                let object = attributes.object.as_ref().map(of_kind).transpose()?;
-                let old = attributes.old.as_deref().map(of_kind).transpose()?;
+                let (from, to) = (&attributes.kind, &matched.kind);
+                let object = convert_some(attributes.object.as_ref(), from, to, world).await?;
+                let old = convert_some(attributes.old.as_deref(), from, to, world).await?;
                 relevant.push((hook, matched, object, old));
             }
             if relevant.is_empty() {

@@ -5,13 +5,22 @@ use serde_json::Value;
 
 use crate::{
     codec::typed,
+    custom::convert,
     error::{ApiError, Result},
     world::World,
     write::{self, converted},
 };
 
-/// The object in another version; the same for what has but one, as a Scale.
-pub fn convert(object: &Value, from: &Gvk, to: &Gvk, world: &World) -> Result<Value> {
+/// The object, if there is one, in another version; the same for what has but one, as a Scale.
+pub async fn convert_some(object: Option<&Value>, from: &Gvk, to: &Gvk, world: &World) -> Result<Option<Value>> {
+    match object {
+        Some(object) => convert(object, from, to, world).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The same for an object that there is.
+pub async fn convert(object: &Value, from: &Gvk, to: &Gvk, world: &World) -> Result<Value> {
     if from == to {
         return Ok(object.clone());
     }
@@ -21,6 +30,9 @@ pub fn convert(object: &Value, from: &Gvk, to: &Gvk, world: &World) -> Result<Va
     };
     let source = world.registry.kind(from).ok_or_else(|| unknown(from))?;
     let target = world.registry.kind(to).ok_or_else(|| unknown(to))?;
+    if let Some(family) = convert::family(&target) {
+        return convert::one(world, family, object.clone(), &to.version).await;
+    }
     let mut object = converted(object.clone(), &source, &target);
     typed::canonical(&target, &mut object);
     Ok(object)

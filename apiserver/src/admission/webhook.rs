@@ -86,7 +86,7 @@ impl Hook {
         if !selected || self.conditions.is_empty() {
             return Ok(Some(matched).filter(|_| selected));
         }
-        let input = Input::new(attributes, &matched, world)?;
+        let input = Input::new(attributes, &matched, world).await?;
         let authorizer = expression::authorizer(authorizer, attributes);
         let mut run = Run::new(input.bindings(None, Some(&authorizer)), &Named::default(), MATCH_LIMIT);
         let held = self.conditions.hold(&mut run, self.ignores_failure);

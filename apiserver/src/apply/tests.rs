@@ -451,8 +451,8 @@ fn entries_follow_a_schema_that_became_atomic() {
 struct Two(Schema, TypeId);
 
 impl Versions for Two {
-    fn convert(&self, object: &Value, api_version: &str) -> Option<Versioned<'_>> {
-        (api_version == "v2").then(|| Versioned { object: object.clone(), schema: &self.0, ty: self.1 })
+    fn convert(&self, object: &Value, api_version: &str) -> std::result::Result<Option<Versioned<'_>>, String> {
+        Ok((api_version == "v2").then(|| Versioned { object: object.clone(), schema: &self.0, ty: self.1 }))
     }
 
     fn revert(&self, object: Value, _: &str) -> Option<Value> {

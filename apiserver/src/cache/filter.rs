@@ -55,6 +55,11 @@ impl Filter {
         !self.labels.is_everything() || !self.fields.is_empty()
     }
 
+    /// Whether it selects by fields of the kind's own.
+    pub fn selects_own(&self) -> bool {
+        self.fields.iter().any(|term| !matches!(term.path.as_str(), "metadata.name" | "metadata.namespace"))
+    }
+
     pub fn matches(&self, object: &Object) -> bool {
         self.is_placed(object)
             && (self.labels.is_everything() || self.labels.matches(&object.labels))

@@ -44,6 +44,8 @@ pub struct Object {
     fields: OnceLock<Vec<String>>,
     protobuf: OnceLock<Bytes>,
     forms: Mutex<Vec<Form>>,
+    /// Made for clients: nothing is left to be done to it.
+    is_form: bool,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +98,11 @@ impl Object {
         Self::parse("", &json::encode(value), revision)
     }
 
+    /// A custom resource in the form that a version of its kind shows.
+    pub fn shown(value: &Value, revision: Revision) -> Result<Self> {
+        Ok(Self { is_form: true, ..Self::of(value, revision)? })
+    }
+
     fn parse(key: &str, stored: &[u8], revision: Revision) -> Result<Self> {
         let outer: Outer = serde_json::from_slice(stored).map_err(|e| damaged(key, e))?;
         let meta: Metadata = serde_json::from_str(outer.metadata.get()).map_err(|e| damaged(key, e))?;
@@ -138,6 +145,7 @@ impl Object {
             fields: OnceLock::new(),
             protobuf: OnceLock::new(),
             forms: Mutex::default(),
+            is_form: false,
         })
     }
 
@@ -163,6 +171,7 @@ impl Object {
             fields: self.fields.clone(),
             protobuf: OnceLock::new(),
             forms: Mutex::default(),
+            is_form: self.is_form,
         }
     }
 
@@ -199,10 +208,13 @@ impl Object {
 
     /// The object in this version of its kind.
     pub fn value_as(&self, definition: &Definition) -> Result<Value> {
-        let value = self.value()?;
         if definition.is_custom() {
-            return definition.rules.restore(value).map_err(ApiError::internal);
+            let form = self.known_form(definition).flatten();
+            let value = form.as_deref().unwrap_or(self).value()?;
+            let is_done = form.is_some() || (self.is_form && self.is_of(definition));
+            return if is_done { Ok(value) } else { definition.rules.restore(value).map_err(ApiError::internal) };
         }
+        let value = self.value()?;
         if self.is_of(definition) {
             return Ok(value);
         }
@@ -218,19 +230,27 @@ impl Object {
     /// The object as a version of its kind shows it: custom resources are converted, pruned and defaulted when they are
     /// read, for what is stored may be older than their definition.
     pub fn form(self: &Arc<Self>, definition: &Arc<Definition>) -> Result<Arc<Self>> {
-        if !definition.is_custom() {
+        if !definition.is_custom() || (self.is_form && self.is_of(definition)) {
             return Ok(self.clone());
         }
-        let known =
-            |forms: &[Form]| forms.iter().find(|(of, _)| Arc::ptr_eq(of, definition)).map(|(_, form)| form.clone());
-        if let Some(form) = known(&self.forms.lock()) {
+        if let Some(form) = self.known_form(definition) {
             return Ok(form.unwrap_or_else(|| self.clone()));
         }
         let stored = self.value()?;
         let shown = definition.rules.restore(stored.clone()).map_err(ApiError::internal)?;
-        let form = if shown == stored { None } else { Some(Arc::new(Self::of(&shown, self.revision)?)) };
+        let form = if shown == stored { None } else { Some(Arc::new(Self::shown(&shown, self.revision)?)) };
         self.remember(definition, form.clone());
         Ok(form.unwrap_or_else(|| self.clone()))
+    }
+
+    fn known_form(&self, definition: &Definition) -> Option<Option<Arc<Self>>> {
+        let forms = self.forms.lock();
+        forms.iter().find(|(of, _)| std::ptr::eq(&raw const **of, definition)).map(|(_, form)| form.clone())
+    }
+
+    /// Whether the object can be shown in a version of its kind without a conversion elsewhere.
+    pub fn has_form(&self, definition: &Definition) -> bool {
+        self.is_of(definition) || self.known_form(definition).is_some()
     }
 
     /// Keeps a form that was made elsewhere, or here.

@@ -117,6 +117,7 @@ impl Cluster {
             store: store.clone(),
             clock: Arc::new(move || now),
             random: Default::default(),
+            converters: Default::default(),
         };
         let connector = Arc::new(Connector::new(&pki.kubelet_client, Some(roots)).unwrap());
         let cluster = Self { world: Arc::new(world), connector, store, _keys: keys };

@@ -34,7 +34,7 @@ pub fn answer(
         "v3" => Some(send(openapi.index(), JSON, headers)),
         rest => {
             let root = rest.strip_prefix("v3/")?;
-            let document = openapi.v3(root)?;
+            let Some(document) = openapi.v3(root) else { return Some(plain(StatusCode::NOT_FOUND)) };
             if choose(headers, &[JSON]).is_none() {
                 return Some(plain(StatusCode::NOT_ACCEPTABLE));
             }

@@ -26,9 +26,32 @@ impl Version {
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
 
-/// The schema of a built-in type; none if there is no such type. `of` is the group and version whose document it is
-/// for: kinds that every group has are told for that one and core/v1 alone.
-pub fn schema(name: &str, version: Version, of: Option<(&str, &str)>) -> Option<Value> {
+/// Whose document a schema is for: of which groups kinds are told that every group has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of<'a> {
+    Everything,
+    /// This version of a group, and core/v1.
+    Version(&'a str, &'a str),
+    /// Those groups that upstream's own server has.
+    Custom,
+}
+
+/// Groups of servers beside it, and of reviews that nobody is served.
+const ELSEWHERE: [&str; 4] =
+    ["admission.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "imagepolicy.k8s.io"];
+
+impl Of<'_> {
+    fn tells(self, group: &str, version: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Version(own, of) => (own, of) == (group, version) || (group, version) == ("", "v1"),
+            Self::Custom => !ELSEWHERE.contains(&group),
+        }
+    }
+}
+
+/// The schema of a built-in type; none if there is no such type.
+pub fn schema(name: &str, version: Version, of: Of) -> Option<Value> {
     let mut schema = match builtin().named(name) {
         Some(ty) => object(builtin(), ty, version, of),
         None => own(name, version)?,
@@ -62,7 +85,7 @@ fn describe(schema: &mut Map<String, Value>, prose: &str) {
     }
 }
 
-fn object(schema: &Schema, ty: &Type, version: Version, of: Option<(&str, &str)>) -> Map<String, Value> {
+fn object(schema: &Schema, ty: &Type, version: Version, of: Of) -> Map<String, Value> {
     let mut out = Map::new();
     out.insert("type".to_owned(), "object".into());
     let properties: Map<_, _> =
@@ -87,14 +110,12 @@ fn object(schema: &Schema, ty: &Type, version: Version, of: Option<(&str, &str)>
     out
 }
 
-fn kinds(schema: &Schema, ty: &Type, of: Option<(&str, &str)>) -> Vec<Value> {
+fn kinds(schema: &Schema, ty: &Type, of: Of) -> Vec<Value> {
     let tell = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let Some(everywhere) = &ty.everywhere else {
         return ty.kinds.iter().map(|[group, version, kind]| tell(group, version, kind)).collect();
     };
-    let here =
-        |group: &str, version: &str| of.is_none_or(|of| of == (group, version) || (group, version) == ("", "v1"));
-    let versions = schema.versions.iter().filter(|(group, version)| here(group, version));
+    let versions = schema.versions.iter().filter(|(group, version)| of.tells(group, version));
     versions.map(|(group, version)| tell(group, version, everywhere)).collect()
 }
 

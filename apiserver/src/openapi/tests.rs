@@ -11,7 +11,7 @@ use super::*;
 
 fn openapi() -> OpenApi {
     let kinds: Vec<_> = KINDS.iter().cloned().map(Arc::new).collect();
-    OpenApi::new(&kinds, Arc::new(BuiltIn))
+    OpenApi::new(&kinds, Arc::new(BuiltIn), None)
 }
 
 fn recorded(name: &str) -> Value {

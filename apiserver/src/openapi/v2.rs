@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Definitions,
-    definition::{self, Version},
+    definition::{self, Of, Version},
     operation::{Body, Model, Operation, status_text},
     parameter::{Parameter, Place},
     path::PathItem,
@@ -21,7 +21,8 @@ pub fn info() -> Value {
 pub fn document(items: &[PathItem], definitions: &dyn Definitions) -> Value {
     let mut shared = Shared::default();
     let paths: Map<_, _> = items.iter().map(|item| (item.path.clone(), path(item, &mut shared))).collect();
-    let types = schemas(items, |name| definition::schema(name, Version::V2, None).or_else(|| definitions.v2(name)));
+    let types =
+        schemas(items, |name| definition::schema(name, Version::V2, Of::Everything).or_else(|| definitions.v2(name)));
     json!({
         "swagger": "2.0",
         "info": info(),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Definitions,
-    definition::{self, Version},
+    definition::{self, Of, Version},
     operation::{Model, Operation, status_text},
     parameter::Parameter,
     path::PathItem,
@@ -24,8 +24,8 @@ pub fn document(root: &str, items: &[PathItem], definitions: &dyn Definitions, c
             }},
         })
     };
-    let schemas =
-        schemas(items, |name| definition::schema(name, Version::V3, version_of(root)).or_else(|| definitions.v3(name)));
+    let of = if custom { Of::Custom } else { version_of(root) };
+    let schemas = schemas(items, |name| definition::schema(name, Version::V3, of).or_else(|| definitions.v3(name)));
     if !schemas.is_empty() {
         components["schemas"] = schemas.into();
     }
@@ -38,11 +38,11 @@ pub fn document(root: &str, items: &[PathItem], definitions: &dyn Definitions, c
 }
 
 /// The group and version of `api/v1` or `apis/apps/v1`.
-fn version_of(root: &str) -> Option<(&str, &str)> {
+fn version_of(root: &str) -> Of<'_> {
     match *root.split('/').collect::<Vec<_>>() {
-        ["api", version] => Some(("", version)),
-        ["apis", group, version] => Some((group, version)),
-        _ => None,
+        ["api", version] => Of::Version("", version),
+        ["apis", group, version] => Of::Version(group, version),
+        _ => Of::Everything,
     }
 }
 

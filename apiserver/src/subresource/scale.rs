@@ -15,6 +15,7 @@ use crate::{
     apply,
     call::Call,
     codec::{Form, answer::Answer, decode},
+    custom::convert,
     error::{ApiError, Result, Subject},
     metadata,
     options::WriteOptions,
@@ -137,11 +138,10 @@ pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &
             Some(managed) => meta.insert("managedFields".into(), managed),
             None => meta.remove("managedFields"),
         };
-        if version.is_empty() {
-            meta.remove("resourceVersion")
-        } else {
-            meta.insert("resourceVersion".into(), version.into())
-        };
+        // Without one it is that of the object, so that nobody need know it.
+        if !version.is_empty() {
+            meta.insert("resourceVersion".into(), version.into());
+        }
     }
     Ok(object)
 }
@@ -154,7 +154,9 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
             server.world.cache.wait_until_current().await?;
             let object = server.world.object(&definition, &call.info.namespace_of(&definition), &call.info.name);
             let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &call.info.name };
-            let object = object.ok_or_else(|| ApiError::not_found(on))?.value_as(&definition)?;
+            let object = object.ok_or_else(|| ApiError::not_found(on))?;
+            convert::prepare(&server.world, [&object], &definition).await?;
+            let object = object.value_as(&definition)?;
             if definition.is_custom() && at(&object, &paths.replicas).is_none() {
                 let why = format!("the spec replicas field {} does not exist", crds::field::quote(&paths.replicas));
                 return Err(ApiError::internal(why));

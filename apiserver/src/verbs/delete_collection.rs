@@ -11,6 +11,7 @@ use crate::{
     },
     call::Call,
     codec::answer::Answer,
+    custom::convert,
     error::Result,
     options::{DeleteOptions, ListOptions, WriteOptions},
     pipeline::Apiserver,
@@ -35,6 +36,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         warnings.extend(try_join_all(deletions).await?);
     }
     call.warnings.extend(warnings.into_iter().flatten());
+    convert::prepare(&server.world, &listing.objects, definition).await?;
     super::listed(server, call, form, definition, listing.of(definition)?)
 }
 

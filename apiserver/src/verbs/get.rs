@@ -6,6 +6,7 @@ use http::StatusCode;
 use crate::{
     call::Call,
     codec::answer::Answer,
+    custom::convert,
     error::{ApiError, Result, Subject},
     options::revision_or_500,
     pipeline::Apiserver,
@@ -32,5 +33,6 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let resource = if definition.verbs.contains(&Verb::Create) { &definition.plural } else { &definition.singular };
     let on = Subject { group: &definition.gvk.group, resource, name: &info.name };
     let object = object.ok_or_else(|| ApiError::not_found(on))?;
+    convert::prepare(&server.world, [&object], definition).await?;
     super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object.form(definition)?))
 }

@@ -4,6 +4,7 @@ use crate::{
     cache::{Filter, list::PageRequest},
     call::Call,
     codec::answer::Answer,
+    custom::convert,
     error::{ApiError, Result},
     options::ListOptions,
     pipeline::Apiserver,
@@ -16,7 +17,13 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let options = ListOptions::from_query(&call.query, definition, false)?;
     let filter = filter(call, target, &options)?;
     let page = PageRequest { limit: options.limit, token: options.token.clone(), freshness: options.freshness()? };
-    let listing = server.world.cache.list(&filter, &page).await?.of(definition)?;
+    if filter.selects_own() {
+        let all = server.world.cache.kind(definition).list(&filter.namespace);
+        convert::prepare(&server.world, &all, definition).await?;
+    }
+    let listing = server.world.cache.list(&filter, &page).await?;
+    convert::prepare(&server.world, &listing.objects, definition).await?;
+    let listing = listing.of(definition)?;
     super::listed(server, call, form, definition, listing)
 }
 

@@ -29,6 +29,7 @@ use crate::{
         body::Body,
         json, typed,
     },
+    custom::{convert, stream},
     error::{ApiError, Result},
     options::{ListOptions, revision_or_500},
     pipeline::Apiserver,
@@ -68,10 +69,17 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         world: server.world.clone(),
         columns_told: false,
     };
-    let body = match cache.watch(filter, from).await {
+    let is_converted = convert::family(definition).is_some();
+    let watched = match is_converted {
+        true => stream::watch(&server.world, filter, from).await,
+        false => cache.watch(filter, from).await,
+    };
+    let body = match watched {
         Ok(watch) => {
             let initial_end = options.bookmarks && options.send_initial_events == Some(true);
-            Body::chunks(Events::new(cache, watch, encoder, life, options.bookmarks, initial_end))
+            // Events that are still being converted would be overtaken.
+            let bookmarks = options.bookmarks && !is_converted;
+            Body::chunks(Events::new(cache, watch, encoder, life, bookmarks, initial_end))
         }
         // As upstream: a watch that cannot begin where it should ends with an event that says so.
         Err(error) if error.code() == StatusCode::GONE => {

@@ -1,7 +1,5 @@
 //! Deletion: at once, in grace, or once the last finalizer is gone.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions;
 use serde_json::Value;
@@ -50,7 +48,9 @@ impl Writer<'_> {
                 self.admit_delete(&options, &there).await?;
             }
             let (step, last) = match plan {
-                Plan::Nothing => return self.deleted(self.shown(&there.entry)?, &there, false, true),
+                Plan::Nothing => {
+                    return self.deleted(self.shown(Object::new(&there.entry)?).await?, &there, false, true);
+                }
                 Plan::Remove => (None, true),
                 Plan::Put(value) => (Some(value), true),
                 Plan::PutAndRemove(value) => (Some(value), options.dry_run()),
@@ -60,11 +60,10 @@ impl Writer<'_> {
                     Ok(revision) => {
                         let object = Object::new(&there.entry)?;
                         let object = revision.map_or_else(|| object.at(there.entry.modified), |r| object.at(r));
-                        let object = Arc::new(object).form(&self.definition)?;
-                        return self.deleted(Shown::Stored(object), &there, true, false);
+                        return self.deleted(self.shown(object).await?, &there, true, false);
                     }
                     Err(now) => {
-                        current = now.map(|entry| self.current(entry)).transpose()?;
+                        current = self.current(now).await?;
                         continue;
                     }
                 }
@@ -72,17 +71,19 @@ impl Writer<'_> {
             if options.dry_run() {
                 return self.deleted(Shown::Value(value), &there, false, false);
             }
-            let bytes = self.encode(value)?;
+            let bytes = self.encode(value).await?;
             match self.put_changed(&there.entry, bytes).await? {
-                Ok(entry) if last => return self.deleted(self.shown(&entry)?, &there, false, false),
+                Ok(entry) if last => {
+                    return self.deleted(self.shown(Object::new(&entry)?).await?, &there, false, false);
+                }
                 Ok(entry) => {
                     // The version that was asked for has been found and changed; the next step is about the new one.
                     if let Some(preconditions) = &mut options.preconditions {
                         preconditions.resource_version = None;
                     }
-                    current = Some(self.current(entry)?);
+                    current = self.current(Some(entry)).await?;
                 }
-                Err(now) => current = now.map(|entry| self.current(entry)).transpose()?,
+                Err(now) => current = self.current(now).await?,
             }
         }
         Err(ApiError::modified(self.subject()))

@@ -6,7 +6,7 @@ use crds::kind::Definition;
 use serde_json::Value;
 
 use crate::{
-    apply::{Versioned, Versions},
+    apply::{self, Versioned, Versions},
     codec::{answer::named, typed},
     registry::Table,
 };
@@ -50,12 +50,18 @@ pub(crate) fn converted(object: Value, from: &Definition, to: &Definition) -> Va
 }
 
 impl Versions for Siblings {
-    fn convert(&self, object: &Value, api_version: &str) -> Option<Versioned<'_>> {
-        let other = self.find(api_version)?;
-        let (schema, ty) = other.facts.get()?;
+    fn convert(&self, object: &Value, api_version: &str) -> Result<Option<Versioned<'_>>, String> {
+        let Some(other) = self.find(api_version) else { return Ok(None) };
+        let Some((schema, ty)) = other.facts.get() else { return Ok(None) };
+        if other.is_custom() {
+            // Nothing is pruned: fields that the other version does not know do not fit it.
+            let object = named(object.clone(), other);
+            apply::check(schema, ty, &object)?;
+            return Ok(Some(Versioned { object, schema, ty }));
+        }
         let mut object = converted(object.clone(), &self.definition, other);
         typed::canonical(other, &mut object);
-        Some(Versioned { object, schema, ty })
+        Ok(Some(Versioned { object, schema, ty }))
     }
 
     fn revert(&self, object: Value, api_version: &str) -> Option<Value> {

@@ -22,7 +22,7 @@ pub fn columns(columns: &[CustomResourceColumnDefinition]) -> (Vec<Column>, Vec<
     let mut headers = vec![NAME];
     let mut printed = Vec::new();
     if columns.is_empty() {
-        headers.push(AGE);
+        headers.push(Column { kind: "date".into(), ..AGE });
         printed.extend(
             JsonPath::parse(".metadata.creationTimestamp").ok().map(|path| Printed { kind: "date".to_owned(), path }),
         );

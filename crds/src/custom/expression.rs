@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    list,
+    field_path, list,
     structural::{Rule, Structural},
 };
 use crate::{
@@ -25,6 +25,8 @@ pub struct Compiled {
     pub uses_old: bool,
     /// None where there is no expression for the message.
     pub message: Option<Result<Program, String>>,
+    /// The field below that the rule is told of; empty for the value itself.
+    field: String,
 }
 
 /// The rules of a node of a schema, and of the nodes below it.
@@ -39,10 +41,11 @@ pub struct Node {
     all_of: Vec<Self>,
 }
 
-/// Compiles a rule about values of a type.
-pub fn compile(rule: &Rule, decl: &Arc<Decl>) -> Compiled {
+/// Compiles a rule about values of a type, which `schema` describes.
+pub fn compile(rule: &Rule, schema: &Structural, decl: &Arc<Decl>) -> Compiled {
+    let field = field_path::resolve(&rule.field_path, schema, true).map(|found| found.text).unwrap_or_default();
     if rule.rule.trim().is_empty() {
-        return Compiled { program: None, uses_old: false, message: None };
+        return Compiled { program: None, uses_old: false, message: None, field };
     }
     let env = Env::new().declared("self", decl);
     let env = if rule.optional_old_self == Some(true) {
@@ -56,7 +59,7 @@ pub fn compile(rule: &Rule, decl: &Arc<Decl>) -> Compiled {
         let (failed, other) = ("messageExpression compilation failed: ", "messageExpression must evaluate to a string");
         compiled(&env, &rule.message_expression, "string", failed, other)
     });
-    Compiled { program: Some(program), uses_old, message }
+    Compiled { program: Some(program), uses_old, message, field }
 }
 
 fn compiled(env: &Env, source: &str, output: &str, failed: &str, other: &str) -> Result<Program, String> {
@@ -100,7 +103,7 @@ impl Node {
             return None;
         }
         Some(Self {
-            rules: structural.rules.iter().map(|rule| (rule.clone(), compile(rule, decl))).collect(),
+            rules: structural.rules.iter().map(|rule| (rule.clone(), compile(rule, shape, decl))).collect(),
             decl: decl.clone(),
             kind: shape.kind.clone(),
             items: items.map(Box::new),
@@ -297,8 +300,11 @@ impl Evaluation<'_> {
                     continue;
                 }
             }
-            let at = field_path(&rule.field_path, path);
-            let at = if at.is_empty() { "<nil>".to_owned() } else { at };
+            let at = match (compiled.field.as_str(), path) {
+                ("", _) => here.to_owned(),
+                (field, "") => field.to_owned(),
+                (field, path) => format!("{path}.{field}"),
+            };
             let detail = match &compiled.message {
                 Some(Ok(message)) => match self.message(message, &rule.message_expression, &with_old) {
                     Ok(message) => message,
@@ -375,27 +381,8 @@ fn refusal(rule: &Rule, kind: &str, path: &str, value: &Value, detail: String) -
     error
 }
 
-fn shown_rule(rule: &Rule) -> String {
-    let text = rule.rule.trim();
-    text.to_owned()
-}
-
-/// The path of a rule's field: `.spec['a b']` below the place of the rule.
-fn field_path(field: &str, path: &str) -> String {
-    let mut out = path.to_owned();
-    let mut rest = field.trim();
-    while !rest.is_empty() {
-        if let Some(quoted) = rest.strip_prefix("['") {
-            let end = quoted.find("']").unwrap_or(quoted.len());
-            let name = quoted[..end].replace("\\'", "'");
-            out = super::child(&out, &name);
-            rest = quoted.get(end + 2..).unwrap_or_default();
-        } else {
-            let name = rest.strip_prefix('.').unwrap_or(rest);
-            let end = name.find(['.', '[']).unwrap_or(name.len());
-            out = super::child(&out, &name[..end]);
-            rest = &name[end..];
-        }
-    }
-    out
+/// A rule in words: its message, or the expression itself.
+fn shown_rule(rule: &Rule) -> &str {
+    let text = if rule.message.is_empty() { &rule.rule } else { &rule.message };
+    text.trim()
 }

@@ -54,11 +54,6 @@ impl JsonPath {
     pub fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
         self.0.iter().fold(vec![value], |found, step| found.into_iter().flat_map(|value| step.find(value)).collect())
     }
-
-    /// The names of a path that is nothing but fields.
-    pub fn fields(&self) -> Option<Vec<&str>> {
-        self.0.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
-    }
 }
 
 struct Reader<'a> {

@@ -28,6 +28,35 @@ pub(super) struct CustomRules {
 /// Why an object cannot be used.
 type Refusal = String;
 
+impl Family {
+    fn rules_of(self: &Arc<Self>, object: &Value) -> CustomRules {
+        CustomRules { family: self.clone(), version: version_of(object).to_owned() }
+    }
+
+    /// An object as it is stored, in form for its own version: pruned, with that version's defaults.
+    pub fn read(self: &Arc<Self>, object: Value) -> Result<Value, Refusal> {
+        self.rules_of(&object).restore(object)
+    }
+
+    /// An object that another server has converted, in form for its version.
+    pub fn receive(self: &Arc<Self>, mut object: Value) -> Result<Value, Refusal> {
+        self.rules_of(&object).coerce(&mut object, Malformed::Dropped)?;
+        Ok(object)
+    }
+
+    /// Another server converts: nothing becomes of another version here.
+    fn check_conversion(&self, from: &str, to: &str) -> Result<(), Refusal> {
+        if from == to || !self.uses_webhook() {
+            return Ok(());
+        }
+        Err(format!("{} of version {from} has not been converted to {to} by the webhook of its definition", self.kind))
+    }
+}
+
+fn version_of(object: &Value) -> &str {
+    text(object, "apiVersion").rsplit_once('/').map(|(_, version)| version).unwrap_or_default()
+}
+
 impl CustomRules {
     fn own(&self) -> Option<&Version> {
         self.family.version(&self.version)
@@ -241,14 +270,14 @@ impl Rules for CustomRules {
     }
 
     fn restore(&self, mut object: Value) -> Result<Value, Refusal> {
-        let from = text(&object, "apiVersion").rsplit_once('/').map(|(_, version)| version.to_owned());
-        let from = from.unwrap_or_default();
+        let from = version_of(&object).to_owned();
         if self.family.version(&from).is_none() {
             return Err(format!(
                 "request to convert CR from an invalid group/version: {}",
                 text(&object, "apiVersion")
             ));
         }
+        self.family.check_conversion(&from, &self.version)?;
         let stored = Self { family: self.family.clone(), version: from };
         stored.coerce(&mut object, Malformed::Dropped)?;
         stored.default(&mut object);
@@ -264,6 +293,7 @@ impl Rules for CustomRules {
 
     fn keep(&self, mut object: Value) -> Result<Value, Refusal> {
         if self.version != self.family.stored {
+            self.family.check_conversion(&self.version, &self.family.stored)?;
             let stored = Self { family: self.family.clone(), version: self.family.stored.clone() };
             object["apiVersion"] = stored.api_version().into();
             stored.coerce(&mut object, Malformed::Refused)?;

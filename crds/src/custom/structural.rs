@@ -88,7 +88,7 @@ impl Structural {
         schema.as_object().map(Self::of_map).unwrap_or_default()
     }
 
-    fn of_map(schema: &Map<String, Value>) -> Self {
+    pub fn of_map(schema: &Map<String, Value>) -> Self {
         let flag = |name: &str| schema.get(name) == Some(&Value::Bool(true));
         let text = |name: &str| schema.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let list =

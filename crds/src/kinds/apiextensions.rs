@@ -1,6 +1,7 @@
 //! The kinds of the apiextensions group.
 
 pub mod approval;
+mod complete;
 pub mod condition;
 pub mod custom_resource_definition;
 pub mod names;

@@ -1,33 +1,90 @@
-//! Values as upstream's field errors print them: JSON of the internal Go type, with Go's names and every field.
+//! How Go shows a value of upstream's internal types, which have no JSON names: `{"Name":"","Protocol":"TCP"}`.
+//!
+//! Causes show bad structs so, and the difference of two objects is a difference of such texts.
 
 use std::sync::LazyLock;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Field, Schema, Shape, TypeId, builtin, encode, facts};
 
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const TEMPLATE: &str = "core.PodTemplateSpec";
+/// Stands for the name of a field that the served type has in the object around.
+const ELSEWHERE: &str = "-";
+
 /// The internal types. A field's `json` is its name in the served type, and `go` the name that is printed.
 static INTERNAL: LazyLock<Schema> = LazyLock::new(|| facts::parse(include_str!("internal.txt")).unwrap_or_default());
 
-/// A value of a served type (`io.k8s.api.core.v1.ServicePort`) as a field error shows it.
+/// A value of the named type: a full OpenAPI name, one of core/v1 (`SecurityContext`), or a list of such (`[]PodIP`).
 ///
-/// Types that upstream has no internal form of (`LabelSelector`) are printed as their JSON.
-pub fn text(name: &str, value: &Value) -> String {
+/// Types that upstream has no internal form of (`LabelSelector`) are shown as their JSON.
+pub fn show<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    let (is_list, name) = type_name.strip_prefix("[]").map_or((false, type_name), |name| (true, name));
+    let name = if name.contains('.') { name.to_owned() } else { format!("io.k8s.api.core.v1.{name}") };
     let mut out = Vec::new();
-    match internal_name(name).and_then(|name| INTERNAL.id(&name)) {
-        Some(id) => write(&Shape::Object(id), Some(value), &mut out),
-        None => match builtin().id(name) {
-            Some(id) if value.is_object() => out = encode::json(builtin(), id, value),
-            _ => encode::write_any(value, false, &mut out),
-        },
+    match &value {
+        Value::Array(items) if is_list => encode::sequence(items, &mut out, |item, out| named(&name, item, out)),
+        value => named(&name, value, &mut out),
     }
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The same for a list of such values.
-pub fn list_text(name: &str, values: &[Value]) -> String {
-    let items: Vec<_> = values.iter().map(|value| text(name, value)).collect();
-    format!("[{}]", items.join(","))
+/// The same over many lines, as upstream compares two objects.
+pub fn show_lines<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
+    let text = show(value, type_name);
+    let (mut out, mut depth, mut quoted, mut escaped) = (String::with_capacity(text.len() * 2), 0, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', depth));
+    };
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            out.push(c);
+            continue;
+        }
+        match c {
+            '{' | '[' if chars.peek().is_some_and(|next| matches!(next, '}' | ']')) => {
+                out.push(c);
+                out.extend(chars.next());
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(c);
+                line(&mut out, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c => {
+                quoted = c == '"';
+                out.push(c);
+            }
+        }
+    }
+    out
+}
+
+fn named(name: &str, value: &Value, out: &mut Vec<u8>) {
+    match internal_name(name).and_then(|name| INTERNAL.id(&name)) {
+        Some(id) => write_object(id, Some(value), None, out),
+        None => match builtin().id(name) {
+            Some(id) if value.is_object() => out.extend(encode::json(builtin(), id, value)),
+            _ => encode::write_any(value, false, out),
+        },
+    }
 }
 
 /// `core.ServicePort` for `io.k8s.api.core.v1.ServicePort`.
@@ -40,7 +97,7 @@ fn internal_name(name: &str) -> Option<String> {
 fn write(shape: &Shape, value: Option<&Value>, out: &mut Vec<u8>) {
     let value = value.filter(|v| !v.is_null());
     match (shape, value) {
-        (Shape::Object(id), value) => write_object(*id, value, out),
+        (Shape::Object(id), value) => write_object(*id, value, None, out),
         (Shape::List(item), Some(Value::Array(items))) => {
             encode::sequence(items, out, |value, out| write(item, Some(value), out));
         }
@@ -50,16 +107,24 @@ fn write(shape: &Shape, value: Option<&Value>, out: &mut Vec<u8>) {
         (_, Some(value)) => encode::write_any(value, false, out),
         (Shape::String, None) => out.extend_from_slice(b"\"\""),
         (Shape::Bool, None) => out.extend_from_slice(b"false"),
-        (Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString, None) => out.push(b'0'),
+        (Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString | Shape::Duration, None) => out.push(b'0'),
         (Shape::Quantity, None) => out.extend_from_slice(b"\"0\""),
         (_, None) => out.extend_from_slice(b"null"),
     }
 }
 
-fn write_object(id: TypeId, value: Option<&Value>, out: &mut Vec<u8>) {
+/// `parent` is the object around it: some of its fields are in the inner one upstream.
+fn write_object(id: TypeId, value: Option<&Value>, parent: Option<&Value>, out: &mut Vec<u8>) {
     let ty = INTERNAL.get(id);
     let empty = Value::Object(Map::new());
     let value = value.unwrap_or(&empty);
+    let member = |field: &Field| match &*field.json {
+        ELSEWHERE => parent?.get(served_name(&field.go)),
+        name => value.get(name),
+    };
+    if &*ty.name == TEMPLATE {
+        return write_template(value, out);
+    }
     if ty.fields.is_empty() {
         // Shared with the served types.
         match builtin().id(&ty.name) {
@@ -71,25 +136,51 @@ fn write_object(id: TypeId, value: Option<&Value>, out: &mut Vec<u8>) {
     out.push(b'{');
     let mut first = true;
     for field in &ty.fields {
-        let value = value.get(&*field.json).filter(|v| !v.is_null());
-        if field.omit_empty && value.is_none_or(encode::is_empty) {
+        let inner = member(field).filter(|v| !v.is_null());
+        if field.omit_empty && inner.is_none_or(encode::is_empty) {
             continue;
         }
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
-        write_field(field, value, out);
+        write_field(field, inner, value, out);
     }
     out.push(b'}');
 }
 
-fn write_field(field: &Field, value: Option<&Value>, out: &mut Vec<u8>) {
+/// The metadata of a template is embedded: its fields stand beside the `Spec`.
+fn write_template(value: &Value, out: &mut Vec<u8>) {
+    let metadata = value.get("metadata").filter(|metadata| metadata.is_object());
+    let meta = builtin().id(META).zip(metadata).map(|(id, metadata)| encode::json(builtin(), id, metadata));
+    let inlined = meta.as_deref().and_then(|meta| meta.strip_suffix(b"}")).unwrap_or(b"{");
+    out.extend_from_slice(inlined);
+    out.extend_from_slice(if inlined.len() > 1 { b",\"Spec\":" } else { b"\"Spec\":" });
+    match INTERNAL.id("core.PodSpec") {
+        Some(id) => write_object(id, value.get("spec"), None, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+}
+
+fn write_field(field: &Field, value: Option<&Value>, parent: &Value, out: &mut Vec<u8>) {
     encode::write_text(&field.go, out);
     out.push(b':');
-    if field.pointer && value.is_none() {
-        out.extend_from_slice(b"null");
-    } else {
-        write(&field.shape, value, out);
+    match (&field.shape, value) {
+        (_, None) if field.pointer => out.extend_from_slice(b"null"),
+        (Shape::Object(id), value) => write_object(*id, value, Some(parent), out),
+        (shape, value) => write(shape, value, out),
+    }
+}
+
+/// The name in the served type of a field that upstream keeps in another object.
+fn served_name(go: &str) -> &'static str {
+    match go {
+        "HostNetwork" => "hostNetwork",
+        "HostPID" => "hostPID",
+        "HostIPC" => "hostIPC",
+        "ShareProcessNamespace" => "shareProcessNamespace",
+        "HostUsers" => "hostUsers",
+        _ => "",
     }
 }
 
@@ -143,15 +234,38 @@ mod tests {
                 r#"{"Rules":[{"Action":"Ignore","OnExitCodes":null,"OnPodConditions":[{"Type":"DisruptionTarget","Status":"True"}]}]}"#,
             ),
         ] {
-            assert_eq!(text(&format!("io.k8s.api.{name}"), &value), want);
+            assert_eq!(show(&value, &format!("io.k8s.api.{name}")), want);
         }
         let rule = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ValidationRule";
         assert_eq!(
-            text(rule, &json!({"rule": "self.a > 1"})),
+            show(&json!({"rule": "self.a > 1"}), rule),
             r#"{"Rule":"self.a \u003e 1","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}"#
         );
         let selector = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
-        assert_eq!(text(selector, &json!({"matchLabels": {"a": "b"}})), r#"{"matchLabels":{"a":"b"}}"#);
+        assert_eq!(show(&json!({"matchLabels": {"a": "b"}}), selector), r#"{"matchLabels":{"a":"b"}}"#);
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(show_lines(&json!([{"ip": "::1"}]), "[]PodIP"), "[\n {\n  \"IP\": \"::1\"\n }\n]");
+        let profile = json!({"type": "{\"[", "localhostProfile": null});
+        let want = "{\n \"Type\": \"{\\\"[\",\n \"LocalhostProfile\": null\n}";
+        assert_eq!(show_lines(&profile, "SeccompProfile"), want);
+    }
+
+    #[test]
+    fn the_metadata_of_a_template_is_embedded() {
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}});
+        let shown = show(&template, "PodTemplateSpec");
+        assert!(shown.starts_with(r#"{"labels":{"a":"b"},"Spec":{"Volumes":null,"#), "{shown}");
+        assert!(show(&json!({}), "PodTemplateSpec").starts_with(r#"{"Spec":{"Volumes":null,"#));
+    }
+
+    #[test]
+    fn a_pod_keeps_what_it_shares_in_its_security_context() {
+        let spec = json!({"containers": [], "hostNetwork": true, "securityContext": {"runAsUser": 1}});
+        let shown = show(&spec, "PodSpec");
+        assert!(shown.contains(r#""SecurityContext":{"HostNetwork":true,"HostPID":false,"HostIPC":false,"#), "{shown}");
     }
 
     #[test]

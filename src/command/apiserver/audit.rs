@@ -6,6 +6,7 @@ use apiserver::{audit, start::Config};
 use clap::Args;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Flags {
     /// The audit policy: how much is told of which requests.
     #[arg(long)]

@@ -11,6 +11,7 @@ use clap::{ArgAction, Args};
 use super::super::Result;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Flags {
     /// Whether requests without credentials are let through to authorization.
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]

@@ -11,6 +11,7 @@ use clap::Args;
 use super::super::Result;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Flags {
     /// The authorizers, in their order: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook.
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]

@@ -4,6 +4,7 @@ use apiserver::{flow, start::Config};
 use clap::{ArgAction, Args};
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Flags {
     /// How many requests that change nothing may run at once; 0: no limit of their own.
     #[arg(long, default_value_t = flow::Options::default().max_requests_inflight)]

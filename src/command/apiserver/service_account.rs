@@ -6,6 +6,7 @@ use apiserver::start::Config;
 use clap::Args;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Flags {
     /// Who makes the tokens; given more than once, the first signs and all are accepted.
     #[arg(long)]

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::on_behalf::OnBehalf;
 use crate::{
-    admission::{Attributes, rule::Matched, select, version::convert, webhook},
+    admission::{Attributes, rule::Matched, select, version::convert_some, webhook},
     authorize::Authorize,
     error::Result,
     world::World,
@@ -25,11 +25,11 @@ pub struct Input {
 
 impl Input {
     /// Without a namespace object, as match conditions of webhooks are.
-    pub fn new(attributes: &Attributes, matched: &Matched, world: &World) -> Result<Self> {
-        let of_kind = |object: &Json| convert(object, &attributes.kind, &matched.kind, world);
+    pub async fn new(attributes: &Attributes, matched: &Matched, world: &World) -> Result<Self> {
+        let (from, to) = (&attributes.kind, &matched.kind);
         Ok(Self {
-            object: attributes.object.as_ref().map(of_kind).transpose()?,
-            old: attributes.old.as_deref().map(of_kind).transpose()?,
+            object: convert_some(attributes.object.as_ref(), from, to, world).await?,
+            old: convert_some(attributes.old.as_deref(), from, to, world).await?,
             request: webhook::request_of(attributes, matched)?,
             namespace: None,
             request_type: admission::request(),

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames, CustomResourceDefinitionSpec,
-    CustomResourceDefinitionStatus,
+use k8s_openapi::{
+    ByteString,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
+        CustomResourceDefinitionSpec, CustomResourceDefinitionStatus,
+    },
 };
 use serde_json::Value;
 
@@ -15,7 +18,7 @@ use crate::{
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
     kind::{About, Generation, Kind, Request, Subresource},
-    kinds::admissionregistration::target,
+    kinds::{admissionregistration::target, certificates::pem},
 };
 
 const SPEC: Path = Path::new("spec");
@@ -136,6 +139,9 @@ fn remember_stored(definition: &mut CustomResourceDefinition) {
 
 fn validate_whole(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
     validate_spec(&new.spec, errors);
+    if let Some(conversion) = &new.spec.conversion {
+        validate_conversion(conversion, &SPEC.child("conversion"), old.is_none_or(may_have_any_bundle), errors);
+    }
     if let Some(old) = old {
         validate_change(new, old, errors);
     }
@@ -215,9 +221,17 @@ fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
     }
     validate_names(names, &names_path, errors);
     version::validate_shared(&spec.versions, errors);
-    if let Some(conversion) = &spec.conversion {
-        validate_conversion(conversion, &SPEC.child("conversion"), errors);
-    }
+}
+
+fn bundle(definition: &CustomResourceDefinition) -> Option<&ByteString> {
+    let config = definition.spec.conversion.as_ref()?.webhook.as_ref()?.client_config.as_ref()?;
+    config.ca_bundle.as_ref().filter(|bundle| !bundle.0.is_empty())
+}
+
+/// A definition that is in use keeps a bundle that can be read.
+fn may_have_any_bundle(definition: &CustomResourceDefinition) -> bool {
+    let is_broken = bundle(definition).is_some_and(|bundle| pem::certificates(&bundle.0).is_err());
+    is_broken || !condition::is_true(definition, condition::ESTABLISHED)
 }
 
 fn validate_names(names: &CustomResourceDefinitionNames, path: &Path, errors: &mut Errors) {
@@ -250,7 +264,12 @@ fn labels(values: &[String], path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_conversion(conversion: &CustomResourceConversion, path: &Path, errors: &mut Errors) {
+fn validate_conversion(
+    conversion: &CustomResourceConversion,
+    path: &Path,
+    may_have_any_bundle: bool,
+    errors: &mut Errors,
+) {
     let (config_path, versions_path) = (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
     let config = conversion.webhook.as_ref().and_then(|webhook| webhook.client_config.as_ref());
     let versions = conversion.webhook.as_ref().map(|w| w.conversion_review_versions.as_slice()).unwrap_or_default();
@@ -277,6 +296,12 @@ fn validate_conversion(conversion: &CustomResourceConversion, path: &Path, error
             target::validate_service(&service.name, &service.namespace, route, port, &path, errors);
         }
         Some(_) => errors.push(Error::required(config_path, "exactly one of url or service is required")),
+    }
+    let bundle = config.and_then(|config| config.ca_bundle.as_ref()).filter(|bundle| !bundle.0.is_empty());
+    if let Some(bundle) = bundle.filter(|bundle| !may_have_any_bundle && pem::certificates(&bundle.0).is_err()) {
+        let shown = serde_json::to_value(bundle).unwrap_or_default();
+        let why = "unable to load root certificates: unable to parse bytes as PEM block";
+        errors.push(Error::invalid(config_path.child("caBundle"), shown, why));
     }
     validate_review_versions(versions, &versions_path, errors);
 }

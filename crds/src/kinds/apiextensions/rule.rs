@@ -18,13 +18,14 @@ const RULE_LIMIT: u64 = 10_000_000;
 const SCHEMA_LIMIT: u64 = 100_000_000;
 const EXPENSIVE_MAX: usize = 4;
 
-/// Checks the rules of a whole schema; `path` is its own.
-pub fn validate(schema: &Value, structural: &Structural, path: &str, errors: &mut Errors) {
-    let mut check = Check { errors, total: 0, expensive: Vec::new() };
+/// Checks the rules of a whole schema; `path` is its own. `wrong` are the errors of the schema itself: rules above one
+/// are not looked at.
+pub fn validate(schema: &Value, structural: &Structural, path: &str, wrong: &Errors, errors: &mut Errors) {
+    let mut check = Check { wrong, errors, total: 0, expensive: Vec::new() };
     let decl = cel::schema::declared(schema, "selfType", true).map(Arc::new);
     check.node(structural, schema, decl.as_ref(), path, Some(1), None);
     if check.total > SCHEMA_LIMIT {
-        let Check { errors, total, expensive } = check;
+        let Check { errors, total, expensive, .. } = check;
         for (path, _) in expensive {
             let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             errors.push(Error::forbidden(path, why));
@@ -35,6 +36,7 @@ pub fn validate(schema: &Value, structural: &Structural, path: &str, errors: &mu
 }
 
 struct Check<'e> {
+    wrong: &'e Errors,
     errors: &'e mut Errors,
     total: u64,
     expensive: Vec<(String, u64)>,
@@ -52,9 +54,12 @@ impl Check<'_> {
         times: Option<u64>,
         loose: Option<&str>,
     ) {
-        if let Some(decl) = decl {
+        let is_above = |error: &Error| {
+            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if let Some(decl) = decl.filter(|_| !self.wrong.iter().any(is_above)) {
             for (i, rule) in structural.rules.iter().enumerate() {
-                let compiled = expression::compile(rule, decl);
+                let compiled = expression::compile(rule, structural, decl);
                 self.rule(rule, &compiled, decl, &format!("{path}.x-kubernetes-validations[{i}]"), times, loose);
             }
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::rule;
 use super::structural::{self, child, children, flag, list, text};
 use crate::{
-    custom::{self, format, structural::Structural},
+    custom::{self, field_path, format, structural::Structural},
     field::{Error, Errors, Path},
 };
 
@@ -24,17 +24,20 @@ pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
     let whole = Value::Object(schema.clone());
     let structural = Structural::of(&whole);
     node(schema, true, path, &mut found);
+    let before = errors.len();
     if !is_unsupported(schema) {
-        let before = errors.len();
         structural::validate(schema, path, errors);
         if errors.len() == before {
             custom::validate_defaults(&structural, &whole, &path.to_string(), errors);
         }
     }
-    if found.is_empty() {
-        rule::validate(&whole, &structural, &path.to_string(), &mut found);
+    // Rules are about types, which only a sound schema has.
+    let mut of_rules = Errors::new();
+    if errors.len() == before {
+        rule::validate(&whole, &structural, &path.to_string(), &found, &mut of_rules);
     }
     errors.append(&mut found);
+    errors.append(&mut of_rules);
 }
 
 /// Upstream cannot look at the structure where one of these is used.
@@ -258,6 +261,9 @@ fn rules(schema: &Schema, path: &Path, errors: &mut Errors) {
         }
         if has_breaks(field) {
             errors.push(Error::invalid(field_path, field, "must not contain line breaks"));
+        }
+        if !field.is_empty() && field_path::resolve(field, &Structural::of_map(schema), true).is_err() {
+            errors.push(Error::invalid(field_path, field, "must be a valid path"));
         }
     }
 }

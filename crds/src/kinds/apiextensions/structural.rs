@@ -3,6 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value, json};
 
+use super::complete;
 use crate::field::{Error, Errors, Path};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -20,6 +21,7 @@ const SPEC: Path = Path::new("spec");
 pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
     let mut found = Errors::new();
     node(schema, Level::Root, path, &mut found);
+    complete::validate(schema, path, &mut found);
     found.sort_by_key(ToString::to_string);
     errors.append(&mut found);
 }
@@ -36,7 +38,7 @@ pub fn violations(definition: &CustomResourceDefinition) -> Option<String> {
         if let Some(Ok(Value::Object(schema))) = schema.map(serde_json::to_value) {
             let path = versions.index(i);
             let path = path.child("schema");
-            node(&schema, Level::Root, &path.child("openAPIV3Schema"), &mut errors);
+            validate(&schema, &path.child("openAPIV3Schema"), &mut errors);
         }
     }
     let mut told: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -230,8 +232,13 @@ fn nested(schema: &Schema, skips_any_of: bool, path: &Path, errors: &mut Errors)
         ("x-kubernetes-list-map-keys", "empty"),
         ("x-kubernetes-list-type", "undefined"),
         ("x-kubernetes-map-type", "undefined"),
+        ("x-kubernetes-validations", "empty"),
     ] {
-        let is_set = schema.get(name).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)));
+        let is_set = schema.get(name).is_some_and(|value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        });
         if is_set {
             errors.push(Error::forbidden(path.child(name), format!("must be {how} to be structural")));
         }

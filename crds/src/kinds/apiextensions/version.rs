@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::schema;
 use crate::{
-    custom::{JsonPath, structural::Structural},
+    custom::{field_path, structural::Structural},
     equal,
     field::{self, Error, Errors, Path},
     given::{Items, Text},
@@ -81,31 +81,22 @@ fn validate_selectable(version: &Version, path: &Path, errors: &mut Errors) {
             errors.push(Error::required(path, ""));
             continue;
         }
-        let found = match JsonPath::parse(value).ok().filter(|_| value.starts_with('.')) {
-            Some(parsed) => parsed.fields().map(|names| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()),
-            None => None,
-        };
-        let Some(names) = found else {
-            errors.push(Error::invalid(path, value, "is an invalid path: does not refer to a valid field"));
-            continue;
-        };
-        if names.first().is_some_and(|name| name == "metadata") {
-            errors.push(Error::invalid(path, value, "must not point to fields in metadata"));
-            continue;
-        }
-        match names.iter().try_fold(&schema, |schema, name| schema.member(name)) {
-            None => {
-                errors.push(Error::invalid(path, value, "is an invalid path: does not refer to a valid field"));
+        let found = match field_path::resolve(value, &schema, false) {
+            Ok(found) => found,
+            Err(why) => {
+                errors.push(Error::invalid(path, value, format!("is an invalid path: {why}")));
                 continue;
             }
-            Some(found) if !["string", "boolean", "integer"].contains(&found.kind.as_str()) => {
-                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
-                           formats are allowed.";
-                errors.push(Error::invalid(path, value, why));
-            }
-            Some(_) => {}
+        };
+        if found.names.first().is_some_and(|name| name == "metadata") {
+            errors.push(Error::invalid(path, value, "must not point to fields in metadata"));
         }
-        if !seen.insert(names) {
+        if !["string", "boolean", "integer"].contains(&found.schema.kind.as_str()) {
+            let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
+                       formats are allowed.";
+            errors.push(Error::invalid(path, value, why));
+        }
+        if !seen.insert(found.text) {
             errors.push(Error::duplicate(path, value));
         }
     }

@@ -17,8 +17,9 @@ use super::horizontal_pod_autoscaler::cpu;
 use crate::{
     field::Errors,
     given::Items,
+    go,
     kind::{AGE, About, Conversion, Kind, NAME, Prose, Request, Subresource, column},
-    resource, schema,
+    resource,
 };
 
 mod metrics;
@@ -183,7 +184,7 @@ fn as_v1(from: v2::HorizontalPodAutoscaler) -> HorizontalPodAutoscaler {
     note(CURRENT_METRICS, list(current.iter().cloned().map(metrics::Metric::from)));
     note(CONDITIONS, list(status.conditions.items().iter().cloned().map(metrics::Condition::from)));
     let behavior = spec.behavior.as_ref().and_then(|behavior| serde_json::to_value(behavior).ok());
-    note(BEHAVIOR, behavior.map(|behavior| schema::go::text(BEHAVIOR_TYPE, &behavior)));
+    note(BEHAVIOR, behavior.map(|behavior| go::show(&behavior, BEHAVIOR_TYPE)));
     let share = current
         .iter()
         .filter_map(|metric| metric.resource.as_ref().filter(|r| metric.type_ == "Resource" && r.name == resource::CPU))
