@@ -28,16 +28,28 @@ const SUBRESOURCE_LENGTH_MAX: usize = 256;
 /// What decides whether metadata is right, beside the metadata.
 pub struct Rule<'a> {
     pub namespaced: bool,
-    /// The kind is one of upstream's own, whose finalizers need a domain unless they are well known.
-    pub built_in: bool,
+    /// Finalizers need a domain unless they are well known.
+    pub standard_finalizers: bool,
     pub validate_name: &'a dyn Fn(&str) -> Vec<String>,
+}
+
+/// Whether the kinds of a built-in group look at the domains of finalizers, upstream: those outside its core do not.
+pub fn wants_standard_finalizers(group: &str) -> bool {
+    !matches!(
+        group,
+        "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io"
+            | "coordination.k8s.io"
+            | "node.k8s.io"
+    )
 }
 
 /// Metadata of a new object; its name is generated already.
 pub fn create(meta: &ObjectMeta, rule: &Rule, errors: &mut Errors) {
     name(meta, rule.validate_name, errors);
     common(meta, rule.namespaced, errors);
-    if rule.built_in {
+    if rule.standard_finalizers {
         standard_finalizers(meta, errors);
     }
 }
@@ -47,7 +59,11 @@ pub fn create_of<K: Kind>(object: &K, errors: &mut Errors)
 where
     K::Scope: Scoped,
 {
-    let rule = Rule { namespaced: K::Scope::NAMESPACED, built_in: true, validate_name: &K::validate_name };
+    let rule = Rule {
+        namespaced: K::Scope::NAMESPACED,
+        standard_finalizers: wants_standard_finalizers(K::GROUP),
+        validate_name: &K::validate_name,
+    };
     create(object.metadata(), &rule, errors);
 }
 
@@ -92,9 +108,9 @@ pub fn update(new: &ObjectMeta, old: &ObjectMeta, namespaced: bool, errors: &mut
 }
 
 /// Metadata of a changed object, as nearly every kind checks it again.
-pub fn update_again(new: &ObjectMeta, old: &ObjectMeta, built_in: bool, errors: &mut Errors) {
+pub fn update_again(new: &ObjectMeta, old: &ObjectMeta, standard: bool, errors: &mut Errors) {
     changes(new, old, errors);
-    if built_in {
+    if standard {
         standard_finalizers(new, errors);
     }
 }
@@ -360,7 +376,7 @@ mod tests {
 
     #[test]
     fn creation() {
-        let rule = Rule { namespaced: true, built_in: true, validate_name: &field::dns_subdomain };
+        let rule = Rule { namespaced: true, standard_finalizers: true, validate_name: &field::dns_subdomain };
         for (value, want) in [
             (json!({"name": "a", "namespace": "n"}), vec![]),
             (json!({"generateName": "a-", "name": "a-x", "namespace": "n"}), vec![]),

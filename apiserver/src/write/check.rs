@@ -2,7 +2,7 @@
 
 use crds::{
     field::{Error, Errors},
-    kind::Request,
+    kind::{Definition, Request},
     meta::{self, Rule},
 };
 use http::StatusCode;
@@ -56,7 +56,7 @@ impl Writer<'_> {
         let mut errors = Errors::new();
         let rule = Rule {
             namespaced: definition.namespaced,
-            built_in: !definition.is_custom(),
+            standard_finalizers: wants_standard_finalizers(&definition),
             validate_name: &|name| definition.rules.validate_name(name),
         };
         meta::create(&metadata::read(object)?, &rule, &mut errors);
@@ -86,7 +86,7 @@ impl Writer<'_> {
         let new_meta = metadata::read(object)?;
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        meta::update_again(&new_meta, &old_meta, !definition.is_custom(), &mut errors);
+        meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
         errors.append(&mut of_kind);
         self.refuse(object, &errors)?;
         self.warnings.extend(warnings);
@@ -136,4 +136,8 @@ impl Writer<'_> {
 /// Objects are checked against the schema before; what still cannot be decoded is told as it is.
 fn undecodable(error: serde_json::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "BadRequest", error.to_string())
+}
+
+fn wants_standard_finalizers(definition: &Definition) -> bool {
+    !definition.is_custom() && meta::wants_standard_finalizers(&definition.gvk.group)
 }
