@@ -29,10 +29,17 @@ impl Image {
     pub async fn run(self) -> Result {
         let containerd = Containerd::of(&self.place.existing()?, image::pause::IMAGE);
         let Action::Load { file } = self.action;
-
-        for name in image::load::load(&containerd.socket(), &file).await? {
+        let loaded = image::load::load(&containerd.socket(), &file).await;
+        for name in loaded.map_err(|source| NotLoaded { file, source })? {
             println!("loaded {name}");
         }
         Ok(())
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be loaded", file.display())]
+struct NotLoaded {
+    file: PathBuf,
+    source: image::load::LoadError,
 }
