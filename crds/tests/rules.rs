@@ -51,7 +51,7 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
     if case["old"].is_null() {
         let rule = meta::Rule {
             namespaced: definition.namespaced,
-            built_in: true,
+            standard_finalizers: true,
             validate_name: &|name| definition.rules.validate_name(name),
         };
         meta::create(&metadata(&object), &rule, &mut errors);
