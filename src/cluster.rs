@@ -30,6 +30,9 @@ use crate::{
     machine,
 };
 
+/// What the owners of fields are called is what users know from upstream's programs.
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -156,24 +159,20 @@ impl Cluster {
         let pause = image::pause::archive(machine::architecture()).ok_or(ClusterError::Architecture)?;
         image::load::load_bytes(&socket, pause).await.map_err(ClusterError::Image)?;
 
-        let client = |user: User| Client::new(apiserver.apiserver.service(user), "default");
-        addon::ensure(
-            &client(User::named("system:keelson", &[User::MASTERS, User::AUTHENTICATED])),
-            config.dns_ip,
-            config.node_ip,
-        )
-        .await?;
-        let component = |name: &str| client(User::named(name, &[User::AUTHENTICATED]));
+        let client = |agent, user: User| Client::new(apiserver.apiserver.service(user).called(agent), "default");
+        let starter = User::named("system:keelson", &[User::MASTERS, User::AUTHENTICATED]);
+        addon::ensure(&client("keelson", starter), config.dns_ip, config.node_ip).await?;
+        let component = |agent, name: &str| client(agent, User::named(name, &[User::AUTHENTICATED]));
 
-        let controllers =
-            Controllers::start(component("system:kube-controller-manager"), controllers_config(&config, &apiserver));
+        let controllers = component(CONTROLLER_MANAGER, "system:kube-controller-manager");
+        let controllers = Controllers::start(controllers, controllers_config(&config, &apiserver));
         let seeded = scheduler::Config { seed: machine::seed(), ..scheduler::Config::default() };
-        let scheduler = Scheduler::start(seeded, component("system:kube-scheduler"));
+        let scheduler = Scheduler::start(seeded, component("kube-scheduler", "system:kube-scheduler"));
         let proxy = proxy::Config { node_name: config.node_name.clone(), cluster_cidrs: vec![config.pod_range] };
-        let proxy = Proxy::start(proxy, component("system:kube-proxy")).await?;
-        let dns = Dns::start(dns_config(&config), component(addon::DNS_USER)).await?;
+        let proxy = Proxy::start(proxy, component("kube-proxy", "system:kube-proxy")).await?;
+        let dns = Dns::start(dns_config(&config), component("kube-dns", addon::DNS_USER)).await?;
         let node = User::named(format!("system:node:{}", config.node_name), &["system:nodes", User::AUTHENTICATED]);
-        let node = Kubelet::start(kubelet_config(&config, containerd, &apiserver)?, client(node)).await?;
+        let node = Kubelet::start(kubelet_config(&config, containerd, &apiserver)?, client("kubelet", node)).await?;
         Ok(Self { apiserver, controllers, node, _scheduler: scheduler, _proxy: proxy, _dns: dns })
     }
 
@@ -188,8 +187,10 @@ impl Cluster {
 fn controllers_config(config: &Config, apiserver: &Running) -> controllers::config::Config {
     let authority = &apiserver.pki.authority;
     let server = apiserver.apiserver.clone();
-    let account =
-        move |name: &str| Client::new(server.service(User::of_service_account("kube-system", name)), "kube-system");
+    let account = move |name: &str| {
+        let service = server.service(User::of_service_account("kube-system", name));
+        Client::new(service.called(CONTROLLER_MANAGER), "kube-system")
+    };
     controllers::config::Config {
         accounts: Some(Accounts::new(account)),
         root_ca_pem: Some(authority.certificate.clone()),

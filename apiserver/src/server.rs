@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures::{StreamExt, TryStreamExt};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Incoming as HyperIncoming, upgrade::OnUpgrade};
@@ -223,12 +223,21 @@ fn reply(answer: Response<Body>) -> warp::reply::Response {
 pub struct InProcess {
     apiserver: Arc<Apiserver>,
     identity: Identity,
+    agent: Option<HeaderValue>,
+}
+
+impl InProcess {
+    /// The same with a User-Agent, which is the default manager of the fields that are written.
+    #[must_use]
+    pub fn called(self, agent: &'static str) -> Self {
+        Self { agent: Some(HeaderValue::from_static(agent)), ..self }
+    }
 }
 
 impl Apiserver {
     /// A service whose requests are made by this user.
     pub fn service(self: &Arc<Self>, user: crds::user::User) -> InProcess {
-        InProcess { apiserver: self.clone(), identity: Identity(Arc::new(user)) }
+        InProcess { apiserver: self.clone(), identity: Identity(Arc::new(user)), agent: None }
     }
 }
 
@@ -249,6 +258,9 @@ where
         let this = self.clone();
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         request.extensions_mut().insert(this.identity);
+        if let Some(agent) = this.agent {
+            request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
+        }
         Box::pin(async move { Ok(this.apiserver.serve(request).await) })
     }
 }
