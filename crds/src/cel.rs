@@ -47,6 +47,7 @@ mod variables;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub(crate) use self::escape::is_reserved;
 use self::{ast::Checked, library::Functions};
 pub use self::{
     cost::Estimate,

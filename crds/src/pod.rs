@@ -13,6 +13,7 @@ pub mod resize;
 pub mod resources;
 pub mod state;
 pub mod status;
+pub mod sysctl;
 pub mod template;
 pub mod update;
 pub mod validate;

@@ -86,7 +86,11 @@ impl PodExt for Pod {
 
     fn containers(&self) -> Vec<(Role, Cow<'_, Container>)> {
         let Some(spec) = &self.spec else { return Vec::new() };
-        let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (Role::Ephemeral, Cow::Owned(plain(c))));
+        let ephemeral = spec
+            .ephemeral_containers
+            .iter()
+            .flatten()
+            .map(|c| (Role::Ephemeral, Cow::Owned(crds::pod::container::of_ephemeral(c))));
         let init = spec.init_containers.iter().flatten().map(|c| (init_role(c), Cow::Borrowed(c)));
         let main = spec.containers.iter().map(|c| (Role::Main, Cow::Borrowed(c)));
         ephemeral.chain(init).chain(main).collect()
@@ -141,38 +145,6 @@ pub fn init_role(container: &Container) -> Role {
 pub fn ephemeral_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     let containers = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
     containers.iter().find(|c| c.name == name)?.target_container_name.as_deref().filter(|t| !t.is_empty())
-}
-
-/// An ephemeral container has all the fields of a container.
-fn plain(c: &EphemeralContainer) -> Container {
-    let c = c.clone();
-    Container {
-        args: c.args,
-        command: c.command,
-        env: c.env,
-        env_from: c.env_from,
-        image: c.image,
-        image_pull_policy: c.image_pull_policy,
-        lifecycle: c.lifecycle,
-        liveness_probe: c.liveness_probe,
-        name: c.name,
-        ports: c.ports,
-        readiness_probe: c.readiness_probe,
-        resize_policy: c.resize_policy,
-        resources: c.resources,
-        restart_policy: c.restart_policy,
-        restart_policy_rules: c.restart_policy_rules,
-        security_context: c.security_context,
-        startup_probe: c.startup_probe,
-        stdin: c.stdin,
-        stdin_once: c.stdin_once,
-        termination_message_path: c.termination_message_path,
-        termination_message_policy: c.termination_message_policy,
-        tty: c.tty,
-        volume_devices: c.volume_devices,
-        volume_mounts: c.volume_mounts,
-        working_dir: c.working_dir,
-    }
 }
 
 /// The status that the API holds; empty when there is none.

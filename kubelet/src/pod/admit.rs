@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::{
+    pod::sysctl,
     quantity::Quantity,
     selector::{Operator, Requirement},
     taint,
@@ -10,22 +11,6 @@ use crds::{
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
 use super::{PodExt, qos, resource};
-
-/// The sysctls that a pod may set without asking, as they touch nobody else.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
 
 /// Why a pod is refused, as its status tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +93,7 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        if SAFE_SYSCTLS.contains(&name.as_str()) || allowed.iter().any(fits) {
+        if sysctl::SAFE.contains(&name.as_str()) || allowed.iter().any(fits) {
             continue;
         }
         return refuse("SysctlForbidden", format!("forbidden sysctl: {:?} not allowlisted", sysctl.name));

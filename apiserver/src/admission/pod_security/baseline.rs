@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crds::pod::sysctl;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe, SELinuxOptions};
 
 use super::check::{Subject, Violation, containers, plural, quoted, setters, violation};
@@ -20,23 +21,6 @@ const CAPABILITIES: [&str; 13] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-const SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    // Since 1.27.
-    "net.ipv4.ip_local_reserved_ports",
-    // Since 1.29.
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    // Since 1.32.
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
 ];
 const SE_LINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -256,19 +240,19 @@ pub fn seccomp_19(s: &Subject) -> Option<Violation> {
 }
 
 pub fn sysctls_0(s: &Subject) -> Option<Violation> {
-    sysctls(s, &SYSCTLS[..5])
+    sysctls(s, &sysctl::SAFE[..5])
 }
 
 pub fn sysctls_27(s: &Subject) -> Option<Violation> {
-    sysctls(s, &SYSCTLS[..6])
+    sysctls(s, &sysctl::SAFE[..6])
 }
 
 pub fn sysctls_29(s: &Subject) -> Option<Violation> {
-    sysctls(s, &SYSCTLS[..10])
+    sysctls(s, &sysctl::SAFE[..10])
 }
 
 pub fn sysctls_32(s: &Subject) -> Option<Violation> {
-    sysctls(s, &SYSCTLS)
+    sysctls(s, &sysctl::SAFE)
 }
 
 fn sysctls(s: &Subject, allowed: &[&str]) -> Option<Violation> {

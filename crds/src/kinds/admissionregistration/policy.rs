@@ -7,34 +7,11 @@ use k8s_openapi::{
 
 use super::{expression::Scope, rule, webhook};
 use crate::{
+    cel::is_reserved,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
     selector::validate as selectors,
 };
-
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 pub fn set_defaults(resources: &mut Option<MatchResources>) {
     let Some(resources) = resources else { return };
@@ -147,7 +124,7 @@ pub fn validate_variables(variables: &[Variable], scope: &mut Scope, path: &Path
 
 fn is_identifier(name: &str) -> bool {
     let inner = |c: u8| c == b'_' || c.is_ascii_alphanumeric();
-    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(inner) && !RESERVED.contains(&name)
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(inner) && !is_reserved(name)
 }
 
 pub fn validate_policy_name(name: &str, path: &Path, errors: &mut Errors) {
