@@ -6,6 +6,7 @@
 pub mod clock;
 mod decide;
 pub mod embedded;
+pub mod etcd;
 mod history;
 pub mod memory;
 mod retention;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
 pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdOptions, EtcdStore};
 pub use memory::MemoryStore;
 pub use retention::Retention;
 
