@@ -339,6 +339,10 @@ impl Store for EtcdStore {
         self.current().boxed()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.members.answer()
+    }
+
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>> {
         async move {
             match self.members.ask(|kv| self.look(kv, Some(1))).await {

@@ -184,6 +184,11 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(false)))
     }
 
+    /// Whether it has answered the last time that it was asked.
+    fn is_reachable(&self) -> bool {
+        true
+    }
+
     /// The oldest revision that can still be read, and watched from.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>>;
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     future::Future,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -112,6 +112,8 @@ pub(super) struct Members {
     /// At least one.
     all: Vec<Member>,
     current: AtomicUsize,
+    /// Whether the last call was answered.
+    answer: AtomicBool,
 }
 
 impl Members {
@@ -125,7 +127,11 @@ impl Members {
         if all.is_empty() {
             return Err(StoreError::failed("no server of etcd is given"));
         }
-        Ok(Self { all, current: AtomicUsize::new(0) })
+        Ok(Self { all, current: AtomicUsize::new(0), answer: AtomicBool::new(true) })
+    }
+
+    pub fn answer(&self) -> bool {
+        self.answer.load(Ordering::Relaxed)
     }
 
     fn current(&self) -> (usize, &Member) {
@@ -150,7 +156,9 @@ impl Members {
             Ok(answer) => answer.map_err(Failure::of),
             Err(_) => Err(Failure::TimedOut),
         };
-        if answer.as_ref().is_err_and(Failure::is_passing) {
+        let passing = answer.as_ref().is_err_and(Failure::is_passing);
+        self.answer.store(!passing, Ordering::Relaxed);
+        if passing {
             self.leave(index);
         }
         answer
