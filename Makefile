@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/keelson
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench
+.PHONY: help up down reset test check unit machine bench exchange
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,11 @@ bench: ## measure the API server; with STOCK=folder of kube-apiserver and etcd, 
 	@e2e/setup/install test
 	$(CARGO) build --release --locked -p keelson -p keelson-e2e --bin keelson --example bench
 	e2e/bench/run target/release/keelson target/release/examples/bench $(STOCK)
+
+exchange: ## let a stock API server and ours take over one another's etcd; STOCK=folder of kube-apiserver
+	@e2e/setup/install test
+	$(CARGO) build --locked --bin keelson
+	e2e/etcd/exchange target/debug/keelson $(KUBECTL) $(STOCK)
 
 machine:
 	@e2e/setup/install test

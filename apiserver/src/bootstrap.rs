@@ -12,6 +12,7 @@ pub mod ensure;
 pub mod flow;
 mod network;
 mod policy;
+pub mod presence;
 mod reconcile;
 mod registration;
 
@@ -22,6 +23,8 @@ pub use registration::conditions_of_local_services;
 pub struct Cluster {
     /// Where this API server is reached.
     pub address: IpAddr,
+    /// Where the cluster's API servers are reached, this one among them.
+    pub addresses: Vec<IpAddr>,
     pub port: u16,
     /// The ranges of service addresses; the first is where `service_ip` is from.
     pub service_ranges: Vec<String>,

@@ -165,6 +165,10 @@ impl Store for EncryptedStore {
         self.0.store.revision()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.0.store.is_reachable()
+    }
+
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>> {
         self.0.store.oldest()
     }

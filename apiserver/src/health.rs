@@ -25,6 +25,13 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
+        Self::new(|| true)
+    }
+}
+
+impl Health {
+    /// `reachable`: whether the store is.
+    pub fn new(reachable: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
         let stopping = Arc::new(AtomicBool::new(false));
         let stops = stopping.clone();
@@ -33,16 +40,14 @@ impl Default for Health {
         let checks = vec![
             check("ping", false, Box::new(|| true) as Box<dyn Fn() -> bool + Send + Sync>),
             check("log", false, Box::new(|| true)),
-            check("etcd", false, Box::new(|| true)),
+            check("etcd", false, Box::new(reachable)),
             check("informer-sync", true, Box::new(move || synced.load(Ordering::Acquire))),
             check("poststarthook/rbac/bootstrap-roles", false, Box::new(move || started.load(Ordering::Acquire))),
             check("shutdown", true, Box::new(move || !stops.load(Ordering::Acquire))),
         ];
         Self { checks, ready, stopping }
     }
-}
 
-impl Health {
     /// The cache follows the store, and the objects that every cluster has are there.
     pub fn ready(&self) {
         self.ready.store(true, Ordering::Release);

@@ -9,20 +9,22 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
-use store::{EmbeddedStore, MemoryStore, Options, Store};
+pub use store::EtcdOptions;
+use store::{EmbeddedStore, EtcdStore, MemoryStore, Options, Store};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
     access::{self, Access},
     admission::{Chain, escalation::Escalation},
     aggregate::{self, Aggregator},
+    allocate::node_port,
     audit::{self, Audit},
     auth::{self, Authenticator, certificate, issuer},
     authorize::{
         Authorizer,
         mode::{Mode, ModeError, Step},
     },
-    bootstrap::{self, Cluster, ensure::EnsureError},
+    bootstrap::{self, Cluster, ensure::EnsureError, presence},
     cache::Cache,
     connect::Connector,
     custom::{CustomKinds, control},
@@ -39,11 +41,12 @@ use crate::{
     world::World,
 };
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StoreKind {
     Memory,
     #[default]
     Embedded,
+    Etcd(EtcdOptions),
 }
 
 #[derive(Clone, Debug)]
@@ -180,6 +183,10 @@ pub enum StartError {
     Store(#[from] store::StoreError),
     #[error("the store cannot be read: {0}")]
     Cache(ApiError),
+    #[error("the API servers of the cluster cannot be found: {0}")]
+    Presence(ApiError),
+    #[error("what Services hold cannot be taken down: {0}")]
+    Allocations(ApiError),
     #[error("the objects that the server is built with")]
     Rules(#[from] serde_json::Error),
     #[error("the objects that every cluster has")]
@@ -224,12 +231,25 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     aggregating: JoinHandle<()>,
+    presence: Option<Presence>,
+}
+
+/// What this server is to those that share its store.
+struct Presence {
+    keeping: JoinHandle<()>,
+    cluster: Cluster,
 }
 
 impl Running {
     /// Ends the watches, lets other requests end, and closes the listener.
     pub async fn stop(self) {
         self.aggregating.abort();
+        if let Some(presence) = self.presence {
+            presence.keeping.abort();
+            if let Err(error) = presence::withdraw(&self.apiserver, presence.cluster).await {
+                tracing::warn!(%error, "this server stays an endpoint for some seconds");
+            }
+        }
         if self.stop.send(()).is_err() {
             tracing::debug!("the listener has ended by itself");
         }
@@ -276,11 +296,12 @@ impl Apiserver {
         let observers = vec![observer, flow.observer(), custom.observer()];
         let cache = Cache::start(store.clone(), observers).await.map_err(StartError::Cache)?;
         custom.attach(&cache);
+        let reachable = store.clone();
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random, converters: Default::default() }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
             access: Access::new(authenticator, authorizer),
-            health: Health::default(),
+            health: Health::new(move || reachable.is_reachable()),
             discovery: Discovery::default(),
             metrics: Default::default(),
             connector,
@@ -295,9 +316,10 @@ impl Apiserver {
     pub async fn start(config: Config) -> Result<Running, StartError> {
         let now = Timestamp::now();
         let pki = Arc::new(Pki::open(&config.data_dir.join("pki"), &config.names(), now)?);
-        let store: Arc<dyn Store> = match config.store {
+        let store: Arc<dyn Store> = match &config.store {
             StoreKind::Memory => Arc::new(MemoryStore::new(&Options::default())),
             StoreKind::Embedded => Arc::new(EmbeddedStore::open(&config.data_dir.join("store"), &Options::default())?),
+            StoreKind::Etcd(options) => Arc::new(EtcdStore::open(options).await?),
         };
         let store = match &config.encryption_provider_config {
             None => store,
@@ -325,14 +347,21 @@ impl Apiserver {
         let admin = pki.client("admin", &Subject::admin(), now)?;
         let url = format!("https://127.0.0.1:{}", address.port());
         pki.write_kubeconfig(&admin_kubeconfig, "admin", &admin, &url)?;
+        let own = config.advertise();
+        let shared = matches!(config.store, StoreKind::Etcd(_));
+        if shared {
+            presence::announce(&apiserver.world, own).await.map_err(StartError::Presence)?;
+        }
         let cluster = Cluster {
-            address: config.advertise(),
+            address: own,
+            addresses: presence::addresses(&apiserver.world, own).await.map_err(StartError::Presence)?,
             port: address.port(),
             service_ranges: vec![config.service_range.to_string()],
             service_ip: config.service_ip(),
             client_authority: authorities,
             front_proxy_authority: pki.front_proxy.certificate.clone(),
         };
+        node_port::adopt(&apiserver.world).await.map_err(StartError::Allocations)?;
         bootstrap::ensure::ensure(&apiserver, &cluster, now).await?;
         flow::dangling::start(Arc::downgrade(&apiserver));
         // Ends with the server.
@@ -344,6 +373,10 @@ impl Apiserver {
             drop(stopped.await);
         }));
         let aggregating = tokio::spawn(aggregate::control::run(Arc::downgrade(&apiserver)));
-        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating })
+        let presence = shared.then(|| {
+            let keeping = tokio::spawn(presence::keep(Arc::downgrade(&apiserver), cluster.clone()));
+            Presence { keeping, cluster }
+        });
+        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating, presence })
     }
 }

@@ -556,9 +556,8 @@ impl Writer<'_> {
     }
 
     async fn commit(&self, key: &str, modified: store::Revision, op: Op, change: allocate::Change) -> Result<Commit> {
-        let mut txn = Txn { compare: vec![Compare { key: key.to_owned(), modified }], ops: vec![op] };
-        change.join(&mut txn);
-        Ok(match self.world.store.txn(txn).await.map_err(ApiError::from_store)? {
+        let txn = Txn { compare: vec![Compare { key: key.to_owned(), modified }], ops: vec![op] };
+        Ok(match change.commit(txn, self.world).await? {
             Outcome::Committed(revision) => Commit::Done(revision),
             Outcome::Conflict(entries) => Commit::Conflict(entries.into_iter().next().flatten()),
         })

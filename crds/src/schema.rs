@@ -15,6 +15,7 @@ mod facts;
 pub mod go;
 pub mod prose;
 pub mod protobuf;
+pub mod stored;
 pub mod time;
 
 /// What Keelson knows of the built-in types.

@@ -17,6 +17,7 @@ use super::{Place, Result, asked_to_end};
 mod audit;
 mod authentication;
 mod authorization;
+mod etcd;
 mod flow;
 mod service_account;
 
@@ -33,9 +34,11 @@ pub struct Apiserver {
     /// Where Services get their addresses from.
     #[arg(long, default_value = "10.0.0.0/16")]
     service_cluster_ip_range: IpNet,
-    /// Where objects are kept.
-    #[arg(long, value_enum, default_value_t)]
+    /// Where objects are kept, unless that is etcd.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "etcd_servers")]
     store: Store,
+    #[command(flatten)]
+    etcd: etcd::Flags,
     /// An EncryptionConfiguration: how resources are encrypted in the store.
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
@@ -81,6 +84,7 @@ impl Apiserver {
         (config.bind, config.secure_port, config.store) = (self.bind_address, self.secure_port, self.store.into());
         config.service_range = self.service_cluster_ip_range;
         config.encryption_provider_config = self.encryption_provider_config;
+        self.etcd.put(&mut config);
         self.service_accounts.put(&mut config);
         self.authentication.put(&mut config)?;
         self.authorization.put(&mut config)?;

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use super::range::{Random, Range};
 use crate::error::{ApiError, Result};
 
-const FIRST: i32 = 30000;
-const LAST: i32 = 32767;
+pub const FIRST: i32 = 30000;
+pub const LAST: i32 = 32767;
 /// The lower part is left to those who name a port.
 const RANGE: Range = Range { first: FIRST as u128, last: LAST as u128, reserved: 86 };
 
@@ -38,6 +38,14 @@ pub fn needs_health_check(spec: &ServiceSpec) -> bool {
 
 pub fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
     spec.ports.iter().flatten().filter_map(|port| port.node_port).filter(|port| *port != 0).collect()
+}
+
+/// All node ports that a Service has, that of health checks too.
+pub fn held(service: &Service) -> impl Iterator<Item = i32> {
+    service.spec.iter().flat_map(|spec| {
+        let health_check = spec.health_check_node_port.filter(|port| *port != 0 && needs_health_check(spec));
+        node_ports(spec).into_iter().chain(health_check)
+    })
 }
 
 /// The ports that one Service takes in one write.

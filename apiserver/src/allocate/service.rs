@@ -1,9 +1,6 @@
 //! Cluster addresses and node ports of Services.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    net::IpAddr,
-};
+use std::{collections::HashSet, net::IpAddr};
 
 use crds::{
     field::{Error, Errors, Path},
@@ -19,9 +16,10 @@ use k8s_openapi::api::{
 use serde_json::Value;
 
 use super::{
-    Allocator, Claims,
+    Allocator, Held,
     address::{self, Blocks},
     family::{self, has_addresses, is_headless, is_settled},
+    node_port,
     port::{self, Ports},
 };
 use crate::{
@@ -30,9 +28,6 @@ use crate::{
     metadata,
     world::World,
 };
-
-/// Beside the objects: a node port is none. The value is whose it is.
-const NODE_PORTS: &str = "/keelson/nodeports/";
 
 pub struct Services;
 
@@ -59,15 +54,13 @@ impl Allocator for Services {
         })
     }
 
-    fn held(&self, object: &Value, world: &World) -> Result<Claims> {
-        let Some(spec) = decode(object)?.spec else { return Ok(Claims::new()) };
+    fn held(&self, object: &Value, world: &World) -> Result<Held> {
+        let service = decode(object)?;
         let (namespace, name) = (metadata::text(object, "namespace"), metadata::text(object, "name"));
-        let addresses =
-            address::of(&spec).into_iter().map(|ip| (address::key(ip), address::object(ip, namespace, name, world)));
-        let health_check = spec.health_check_node_port.filter(|port| *port != 0 && port::needs_health_check(&spec));
-        let ports = port::node_ports(&spec).into_iter().chain(health_check);
-        let ports = ports.map(|port| (port_key(port), format!("{namespace}/{name}").into()));
-        Ok(addresses.chain(ports).collect())
+        let addresses = service.spec.as_ref().map(address::of).unwrap_or_default();
+        let claim = |ip| (address::key(ip), address::object(ip, namespace, name, world));
+        let node_ports = port::held(&service).filter(|port| node_port::PORTS.contains(port)).collect();
+        Ok(Held { claims: addresses.into_iter().map(claim).collect(), node_ports })
     }
 
     /// A new Service of the same name shall not find the Endpoints of this one.
@@ -79,10 +72,6 @@ impl Allocator for Services {
 
 fn decode(object: &Value) -> Result<Service> {
     serde::Deserialize::deserialize(object).map_err(|e: serde_json::Error| ApiError::bad_request(e.to_string()))
-}
-
-fn port_key(port: i32) -> String {
-    format!("{NODE_PORTS}{port}")
 }
 
 async fn allocate(service: &mut Service, old: Option<&ServiceSpec>, dry_run: bool, world: &World) -> Result<()> {
@@ -102,7 +91,7 @@ async fn allocate(service: &mut Service, old: Option<&ServiceSpec>, dry_run: boo
     if !port::has_node_ports(spec) {
         return Ok(());
     }
-    let taken = taken_ports(world).await?;
+    let taken = node_port::Taken::load(world).await?.ports;
     let mut random = |bound| world.random.below(bound);
     let mut ports = Ports::new(taken, dry_run, &mut random);
     match old {
@@ -197,9 +186,4 @@ async fn blocks(world: &World) -> Result<Blocks> {
     let page = world.store.range(&prefix, None, 0, None).await.map_err(ApiError::from_store)?;
     let ranges: Result<Vec<ServiceCIDR>> = page.entries.iter().map(|entry| Object::new(entry)?.decode()).collect();
     Ok(Blocks::new(ranges?))
-}
-
-async fn taken_ports(world: &World) -> Result<BTreeSet<i32>> {
-    let page = world.store.range(NODE_PORTS, None, 0, None).await.map_err(ApiError::from_store)?;
-    Ok(page.entries.iter().filter_map(|entry| entry.key.strip_prefix(NODE_PORTS)?.parse().ok()).collect())
 }

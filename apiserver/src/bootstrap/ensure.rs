@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{Cluster, Wanted, Write, waves};
+use super::{Cluster, Wanted, Write, network, waves};
 use crate::{pipeline::Apiserver, server::InProcess};
 
 /// Requests that are under way at once.
@@ -40,6 +40,15 @@ pub async fn ensure(apiserver: &Arc<Apiserver>, cluster: &Cluster, now: Timestam
             async move { ensure_one(&service, &wanted, now).await }
         });
         wave.buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+    }
+    Ok(())
+}
+
+/// Brings the endpoints of the `kubernetes` Service up to date.
+pub async fn endpoints(apiserver: &Arc<Apiserver>, cluster: &Cluster) -> Result<(), EnsureError> {
+    let service = apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]));
+    for wanted in network::kubernetes(cluster) {
+        ensure_one(&service, &wanted, apiserver.world.now()).await?;
     }
     Ok(())
 }

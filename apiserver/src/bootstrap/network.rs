@@ -1,5 +1,7 @@
 //! How the cluster reaches its API server: the `kubernetes` Service, its endpoints, and the range of service addresses.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::{Cluster, Keep, Wanted};
@@ -50,18 +52,20 @@ fn ports(cluster: &Cluster) -> Value {
 }
 
 fn endpoints(cluster: &Cluster) -> Value {
+    let addresses = cluster.addresses.iter().map(|address| json!({"ip": address.to_string()}));
     json!({
         // The slice below is kept by ourselves, not mirrored.
         "metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": cluster.address.to_string()}], "ports": ports(cluster)}],
+        "subsets": [{"addresses": addresses.collect::<Vec<_>>(), "ports": ports(cluster)}],
     })
 }
 
 fn endpoint_slice(cluster: &Cluster) -> Value {
+    let endpoint = |address: &IpAddr| json!({"addresses": [address.to_string()], "conditions": {"ready": true}});
     json!({
         "metadata": {"labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": if cluster.address.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [cluster.address.to_string()], "conditions": {"ready": true}}],
+        "endpoints": cluster.addresses.iter().map(endpoint).collect::<Vec<_>>(),
         "ports": ports(cluster),
     })
 }

@@ -8,6 +8,7 @@ const START: &str = "2027-01-15T08:00:00Z";
 fn cluster() -> Cluster {
     Cluster {
         address: "192.0.2.1".parse().unwrap(),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
         port: 16443,
         service_ranges: vec!["10.0.0.0/16".into()],
         service_ip: "10.0.0.1".parse().unwrap(),

@@ -13,7 +13,7 @@ use serde_json::{Value, value::RawValue};
 use store::{Entry, Revision};
 
 use crate::{
-    codec::json,
+    codec::{json, typed},
     error::{ApiError, Result},
 };
 
@@ -86,8 +86,14 @@ fn offset(whole: &[u8], part: &str) -> usize {
 impl Object {
     /// Reads what is stored; the resourceVersion is the revision of its last change.
     pub fn new(entry: &Entry) -> Result<Self> {
-        if entry.value.starts_with(b"{\"kind\":\"") {
-            return Self::parse(&entry.key, &entry.value, entry.modified);
+        if let Some(adopted) = typed::adopted(&entry.value) {
+            let json = adopted.map_err(|why| damaged(&entry.key, why))?;
+            return Self::parse(&entry.key, &json, entry.modified);
+        }
+        // Upstream ends its JSON with a line break.
+        let stored = entry.value.trim_ascii_end();
+        if stored.starts_with(b"{\"kind\":\"") {
+            return Self::parse(&entry.key, stored, entry.modified);
         }
         let value: Value = serde_json::from_slice(&entry.value).map_err(|e| damaged(&entry.key, e))?;
         Self::parse(&entry.key, &json::encode(&value), entry.modified)
@@ -342,5 +348,19 @@ mod tests {
             let later = object.at(1234);
             assert_eq!(std::str::from_utf8(&later.json).unwrap(), want.replace("\"7\"", "\"1234\""));
         }
+    }
+
+    #[test]
+    fn what_upstream_has_stored_is_read() {
+        let value = serde_json::json!({
+            "kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "b", "namespace": "a", "uid": "u"},
+            "data": {"x": ""},
+        });
+        let want = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"b","namespace":"a","uid":"u","resourceVersion":"7"},"data":{"x":""}}"#;
+        for stored in [typed::to_protobuf(&value).unwrap(), format!("{value}\n").into()] {
+            let object = Object::new(&Entry { value: stored, ..entry("") }).unwrap();
+            assert_eq!(std::str::from_utf8(&object.json).unwrap(), want);
+        }
+        assert!(Object::new(&Entry { value: Bytes::from_static(b"k8s\0\x0a\x02"), ..entry("") }).is_err());
     }
 }

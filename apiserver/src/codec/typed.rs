@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crds::{
     kind::{Definition, Gvk},
-    schema::{self, Schema, TypeId, encode, protobuf},
+    schema::{self, Schema, TypeId, encode, protobuf, stored},
 };
 use serde_json::Value;
 
@@ -104,6 +104,31 @@ pub fn built_in_json(gvk: &Gvk, object: &Value) -> Bytes {
         Some((schema, ty)) => encode::json(schema, ty, object).into(),
         None => json::encode(object),
     }
+}
+
+/// What an upstream server has stored of a built-in kind, as it would be stored here. None: it is so already.
+pub fn adopted(stored: &[u8]) -> Option<std::result::Result<Bytes, String>> {
+    let value = if stored.starts_with(protobuf::MAGIC) {
+        stored::decode(schema::builtin(), stored).map_err(|why| why.to_string())
+    } else if stored::is_older(stored) {
+        serde_json::from_slice(stored).map_err(|why| why.to_string()).map(|mut value| {
+            stored::renew(&mut value);
+            value
+        })
+    } else {
+        return None;
+    };
+    let mut value = match value {
+        Ok(value) => value,
+        Err(why) => return Some(Err(why)),
+    };
+    Some(Ok(match type_of_value(&value) {
+        Some((schema, ty)) => {
+            encode::canonical(schema, ty, &mut value);
+            encode::json(schema, ty, &value).into()
+        }
+        None => json::encode(&value),
+    }))
 }
 
 fn failed(error: protobuf::ProtobufError) -> ApiError {

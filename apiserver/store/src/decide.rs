@@ -51,7 +51,7 @@ pub(crate) fn decide<'a>(
 }
 
 /// As etcd does: the order of operations on one key would be lost in its single revision.
-fn refuse_twice_written(ops: &[Op]) -> Result<()> {
+pub(crate) fn refuse_twice_written(ops: &[Op]) -> Result<()> {
     let mut seen = BTreeSet::new();
     let twice = ops.iter().map(Op::key).find(|key| !seen.insert(*key));
     twice.map_or(Ok(()), |key| Err(StoreError::failed(format!("key {key} is written twice in one transaction"))))

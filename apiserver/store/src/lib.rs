@@ -6,6 +6,7 @@
 pub mod clock;
 mod decide;
 pub mod embedded;
+pub mod etcd;
 mod history;
 pub mod memory;
 mod retention;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
 pub use embedded::EmbeddedStore;
+pub use etcd::{EtcdOptions, EtcdStore};
 pub use memory::MemoryStore;
 pub use retention::Retention;
 
@@ -180,6 +182,11 @@ pub trait Store: Send + Sync + 'static {
     fn is_stale<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<bool>> {
         let _ = entry;
         Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Whether it has answered the last time that it was asked.
+    fn is_reachable(&self) -> bool {
+        true
     }
 
     /// The oldest revision that can still be read, and watched from.

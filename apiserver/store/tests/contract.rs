@@ -4,27 +4,44 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use store::{
-    Compare, EmbeddedStore, Entry, Event, MemoryStore, Op, Options, Outcome, Page, Result, Retention, Revision, Store,
-    StoreError, Txn,
+    Compare, EmbeddedStore, Entry, EtcdOptions, EtcdStore, Event, MemoryStore, Op, Options, Outcome, Page, Result,
+    Retention, Revision, Store, StoreError, Txn,
 };
 use tempfile::TempDir;
+
+use self::server::Etcd;
+
+#[path = "etcd/server.rs"]
+mod server;
 
 /// A store for one test, and what must outlive it.
 struct Backend {
     store: Arc<dyn Store>,
     _directory: Option<TempDir>,
+    _server: Option<Etcd>,
 }
 
-fn memory(options: Options) -> Backend {
-    Backend { store: Arc::new(MemoryStore::new(&options)), _directory: None }
+fn memory(options: Options) -> BoxFuture<'static, Backend> {
+    let store = Arc::new(MemoryStore::new(&options));
+    async { Backend { store, _directory: None, _server: None } }.boxed()
 }
 
-fn embedded(options: Options) -> Backend {
+fn embedded(options: Options) -> BoxFuture<'static, Backend> {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(EmbeddedStore::open(directory.path(), &options).unwrap());
-    Backend { store, _directory: Some(directory) }
+    async { Backend { store, _directory: Some(directory), _server: None } }.boxed()
+}
+
+fn etcd(options: Options) -> BoxFuture<'static, Backend> {
+    async move {
+        let server = Etcd::start();
+        let options = EtcdOptions { backlog: options.backlog, ..server.options() };
+        let store = Arc::new(EtcdStore::open(&options).await.unwrap());
+        Backend { store, _directory: None, _server: Some(server) }
+    }
+    .boxed()
 }
 
 macro_rules! contract {
@@ -41,12 +58,24 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, embedded:
+contract!(memory, embedded, etcd:
     gets_what_was_put, deletes, refuses_twice_written_keys, compares, applies_all_or_nothing, ranges_by_prefix,
-    pages_at_one_revision, reads_old_revisions, refuses_future_revisions, compacts, compacts_by_itself,
-    watches_in_order, watches_from_the_past, watches_only_its_prefix, drops_slow_watchers, expires, expiry_is_renewed,
+    pages_at_one_revision, reads_old_revisions, refuses_future_revisions, compacts, watches_in_order, watches_from_the_past, watches_only_its_prefix, drops_slow_watchers, expires, expiry_is_renewed,
     orders_concurrent_writers,
 );
+
+/// How much history etcd keeps is for all of its clients to say, not for one.
+mod alone {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn memory_compacts_by_itself() {
+        super::cases::compacts_by_itself(super::memory).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn embedded_compacts_by_itself() {
+        super::cases::compacts_by_itself(super::embedded).await;
+    }
+}
 
 fn put(key: &str, value: &str) -> Op {
     Op::Put { key: key.into(), value: Bytes::copy_from_slice(value.as_bytes()), ttl: None }
@@ -92,14 +121,14 @@ async fn batch(watch: &mut Watch) -> Vec<Event> {
 mod cases {
     use super::*;
 
-    type Open = fn(Options) -> Backend;
+    type Open = fn(Options) -> BoxFuture<'static, Backend>;
 
-    fn fresh(open: Open) -> Backend {
-        open(Options::default())
+    async fn fresh(open: Open) -> Backend {
+        open(Options::default()).await
     }
 
     pub async fn gets_what_was_put(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         assert_eq!(store.get("/a").await.unwrap(), None);
         let first = write(store, [put("/a", "1")]).await;
@@ -112,7 +141,7 @@ mod cases {
     }
 
     pub async fn deletes(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let put_at = write(store, [put("/a", "1")]).await;
         let deleted = write(store, [delete("/a")]).await;
@@ -124,7 +153,7 @@ mod cases {
     }
 
     pub async fn refuses_twice_written_keys(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let ops = vec![put("/a", "1"), delete("/a")];
         let outcome = backend.store.txn(Txn { compare: Vec::new(), ops }).await;
         assert!(matches!(outcome, Err(StoreError::Failed { .. })), "{outcome:?}");
@@ -132,7 +161,7 @@ mod cases {
     }
 
     pub async fn compares(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let try_put = async |modified| {
             let txn = Txn { compare: vec![modified_at("/a", modified)], ops: vec![put("/a", "x")] };
@@ -151,7 +180,7 @@ mod cases {
     }
 
     pub async fn applies_all_or_nothing(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let at = write(store, [put("/a", "1"), put("/b", "1")]).await;
         let txn = |b| Txn {
@@ -166,7 +195,7 @@ mod cases {
     }
 
     pub async fn ranges_by_prefix(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         for key in ["/p/b", "/p/a", "/p", "/p/", "/p0", "/pods", "/o/z", "/p/ä", "/p/a/x"] {
             write(store, [put(key, key)]).await;
@@ -183,7 +212,7 @@ mod cases {
     }
 
     pub async fn pages_at_one_revision(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         for number in 0..10 {
             write(store, [put(&format!("/p/{number}"), "1")]).await;
@@ -201,7 +230,7 @@ mod cases {
     }
 
     pub async fn reads_old_revisions(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let first = write(store, [put("/a", "1"), put("/b", "1")]).await;
         let second = write(store, [put("/a", "2"), delete("/b")]).await;
@@ -214,7 +243,7 @@ mod cases {
     }
 
     pub async fn refuses_future_revisions(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let newest = write(store, [put("/a", "1")]).await;
         let asked = newest + 1;
@@ -225,7 +254,7 @@ mod cases {
     }
 
     pub async fn compacts(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let first = write(store, [put("/a", "1"), put("/gone", "1"), put("/still", "1")]).await;
         let second = write(store, [put("/a", "2"), delete("/gone")]).await;
@@ -249,7 +278,7 @@ mod cases {
 
     pub async fn compacts_by_itself(open: Open) {
         let retention = Retention { revisions: 40, ..Retention::default() };
-        let backend = open(Options { retention, ..Options::default() });
+        let backend = open(Options { retention, ..Options::default() }).await;
         let store = &*backend.store;
         for number in 0..200 {
             write(store, [put("/a", &number.to_string())]).await;
@@ -260,7 +289,7 @@ mod cases {
     }
 
     pub async fn watches_in_order(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let start = store.revision().await.unwrap();
         let mut watch = store.watch("/", start).await.unwrap();
@@ -283,7 +312,7 @@ mod cases {
     }
 
     pub async fn watches_from_the_past(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let first = write(store, [put("/a", "1")]).await;
         for number in 2..20 {
@@ -304,7 +333,7 @@ mod cases {
     }
 
     pub async fn watches_only_its_prefix(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let mut watch = store.watch("/pods/", store.revision().await.unwrap()).await.unwrap();
         write(store, [put("/pod", "1"), put("/pods0", "1")]).await;
@@ -314,7 +343,7 @@ mod cases {
     }
 
     pub async fn drops_slow_watchers(open: Open) {
-        let backend = open(Options { backlog: 8, ..Options::default() });
+        let backend = open(Options { backlog: 8, ..Options::default() }).await;
         let store = &*backend.store;
         let mut slow = store.watch("/", store.revision().await.unwrap()).await.unwrap();
         let mut quick = store.watch("/", store.revision().await.unwrap()).await.unwrap();
@@ -335,7 +364,7 @@ mod cases {
     }
 
     pub async fn expires(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let ttl = Duration::from_millis(200);
         let put_at = write(store, [put_for("/short", ttl), put("/long", "1")]).await;
@@ -346,7 +375,7 @@ mod cases {
     }
 
     pub async fn expiry_is_renewed(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &*backend.store;
         let (short, long) = (Duration::from_secs(1), Duration::from_secs(3600));
         write(store, [put_for("/renewed", short), put_for("/kept", short), put_for("/canary", short)]).await;
@@ -358,7 +387,7 @@ mod cases {
 
     /// Many writers count up one key and write keys of their own: no count is lost, no revision is given twice.
     pub async fn orders_concurrent_writers(open: Open) {
-        let backend = fresh(open);
+        let backend = fresh(open).await;
         let store = &backend.store;
         let start = write(&**store, [put("/count", "0")]).await;
         let mut watch = store.watch("/", start).await.unwrap();

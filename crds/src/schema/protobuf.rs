@@ -97,7 +97,7 @@ pub fn envelope(data: &[u8]) -> Result<Unknown<'_>, ProtobufError> {
     Ok(unknown)
 }
 
-fn text(bytes: &[u8]) -> Result<&str, ProtobufError> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, ProtobufError> {
     std::str::from_utf8(bytes).map_err(|_| ProtobufError::Value("string field contains invalid UTF-8".to_owned()))
 }
 

@@ -19,6 +19,7 @@ async fn a_second_start_writes_nothing() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(&Options::default()));
     let cluster = Cluster {
         address: "192.0.2.1".parse().unwrap(),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
         port: 6443,
         service_ranges: vec!["10.0.0.0/16".into()],
         service_ip: "10.0.0.1".parse().unwrap(),
