@@ -2,7 +2,7 @@
 
 use crds::{
     field::{Error, Errors},
-    kind::Request,
+    kind::{Definition, Request},
     meta::{self, Rule},
 };
 use http::StatusCode;
@@ -15,6 +15,14 @@ use crate::{
     metadata,
     options::revision_or_500,
 };
+
+/// Groups whose kinds take any qualified name as a finalizer, as custom resources do: upstream checks their metadata
+/// without the rules of its core.
+const ANY_FINALIZER: [&str; 3] = ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+fn has_standard_finalizers(definition: &Definition) -> bool {
+    !definition.is_custom() && !ANY_FINALIZER.contains(&&*definition.gvk.group)
+}
 
 impl Writer<'_> {
     fn request(&self) -> Request<'_> {
@@ -56,7 +64,7 @@ impl Writer<'_> {
         let mut errors = Errors::new();
         let rule = Rule {
             namespaced: definition.namespaced,
-            built_in: !definition.is_custom(),
+            built_in: has_standard_finalizers(&definition),
             validate_name: &|name| definition.rules.validate_name(name),
         };
         meta::create(&metadata::read(object)?, &rule, &mut errors);
@@ -86,7 +94,7 @@ impl Writer<'_> {
         let new_meta = metadata::read(object)?;
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        meta::update_again(&new_meta, &old_meta, !definition.is_custom(), &mut errors);
+        meta::update_again(&new_meta, &old_meta, has_standard_finalizers(&definition), &mut errors);
         errors.append(&mut of_kind);
         self.refuse(object, &errors)?;
         self.warnings.extend(warnings);
