@@ -208,3 +208,6 @@ impl Version {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

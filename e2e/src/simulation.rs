@@ -148,8 +148,10 @@ impl Simulation {
 }
 
 fn cluster() -> bootstrap::Cluster {
+    let address = Ipv4Addr::new(192, 0, 2, 1).into();
     bootstrap::Cluster {
-        address: Ipv4Addr::new(192, 0, 2, 1).into(),
+        address,
+        addresses: vec![address],
         port: 6443,
         service_ranges: vec!["10.96.0.0/12".into()],
         service_ip: Ipv4Addr::new(10, 96, 0, 1).into(),

@@ -460,6 +460,29 @@ impl Versions for Two {
     }
 }
 
+/// A version that no object fits.
+struct Unfit;
+
+impl Versions for Unfit {
+    fn convert(&self, _: &Value, _: &str) -> std::result::Result<Option<Versioned<'_>>, String> {
+        Err(".spec.old: field not declared in schema".to_owned())
+    }
+
+    fn revert(&self, _: Value, _: &str) -> Option<Value> {
+        None
+    }
+}
+
+#[test]
+fn owners_that_cannot_be_told_are_forgotten() {
+    let v2 = Manager { api_version: "v2", ..by("a", 1) };
+    let one = do_apply(None, json!({"apiVersion": "v2", "data": {"k": "v"}}), &v2).unwrap();
+    let other = Manager { versions: Some(&Unfit), ..by("b", 2) };
+    assert!(owners(&do_track(Some(&one), json!({"data": {"k": "x"}}), &other)).is_empty());
+    let error = do_apply(Some(&one), json!({"data": {"k": "x"}}), &other).unwrap_err();
+    assert_eq!(error.message(), "failed to convert object: .spec.old: field not declared in schema");
+}
+
 #[test]
 fn versions() {
     let (schema, ty) = things();

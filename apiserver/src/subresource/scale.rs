@@ -14,7 +14,12 @@ use serde_json::{Map, Value, json};
 use crate::{
     apply,
     call::Call,
-    codec::{Form, answer::Answer, decode},
+    codec::{
+        Form,
+        answer::Answer,
+        decode,
+        negotiate::{self, Offer},
+    },
     custom::convert,
     error::{ApiError, Result, Subject},
     metadata,
@@ -150,7 +155,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
     let definition = target.definition.clone();
     match call.info.verb.as_str() {
         "get" => {
-            let form = verbs::form(call, &definition)?;
+            let form = form(call, &definition)?;
             server.world.cache.wait_until_current().await?;
             let object = server.world.object(&definition, &call.info.namespace_of(&definition), &call.info.name);
             let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &call.info.name };
@@ -168,14 +173,22 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
     }
 }
 
+/// A Scale has all forms, even of what has no protobuf itself.
+fn form(call: &Call, definition: &Definition) -> Result<Form> {
+    match definition.is_custom() {
+        true => negotiate::accepted(&call.headers, &call.query, Offer::Resource),
+        false => verbs::form(call, definition),
+    }
+}
+
 fn shown(server: &Apiserver, call: &Call, form: Form, scale: Value) -> Result<Answer> {
     verbs::shown(server, call, StatusCode::OK, form, &SCALE, &Shown::Value(scale))
 }
 
 async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
-    let form = verbs::form(call, &target.definition)?;
+    let form = form(call, &target.definition)?;
     let options = WriteOptions::from_query(&call.query, "UpdateOptions", false)?;
-    let media = verbs::sent(call, &target.definition)?;
+    let media = negotiate::sent(&call.headers, false)?;
     let body = call.read_body().await?;
     let decoded = decode::object(&body, media, &gvk(), options.field_validation)?;
     call.warnings.extend(decoded.warnings);
@@ -193,7 +206,7 @@ async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &Sc
 }
 
 async fn patched(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {
-    let form = verbs::form(call, &target.definition)?;
+    let form = form(call, &target.definition)?;
     let written = patch::write(server, call, target, &gvk(), Some(paths.clone())).await?;
     shown(server, call, form, of(&written.shown.value(&target.definition)?, &target.definition, paths)?)
 }
