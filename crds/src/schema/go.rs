@@ -27,6 +27,8 @@ pub fn show<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
     let mut out = Vec::new();
     match &value {
         Value::Array(items) if is_list => encode::sequence(items, &mut out, |item, out| named(&name, item, out)),
+        // A nil slice.
+        Value::Null if is_list => out.extend_from_slice(b"null"),
         value => named(&name, value, &mut out),
     }
     String::from_utf8(out).unwrap_or_default()
