@@ -10,6 +10,7 @@ mod html;
 mod option;
 mod path;
 mod place;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -94,7 +95,7 @@ impl Connector {
         }
         let subject = (info.resource.as_str(), info.subresource.as_str());
         match subject {
-            ("pods", "log") => self.log(world, info, &query).await,
+            ("pods", "log") => websocket::perhaps(request, self.log(world, info, &query).await?),
             ("pods", "exec" | "attach" | "portforward") => {
                 let options = StreamOptions::parse(&info.subresource, &query)?;
                 let pod = find::<Pod>(world, "pods", &info.namespace, &info.name).await?;

@@ -92,7 +92,6 @@ fn openid(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
 }
 
 fn version(call: &Call) -> Result<Answer> {
-    let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)?;
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(crate::route::not_allowed());
     }
@@ -111,7 +110,8 @@ fn version(call: &Call) -> Result<Answer> {
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, platform()),
     });
-    answer::value(StatusCode::OK, form, &info)
+    // As upstream, whatever the client would rather have.
+    answer::value(StatusCode::OK, Form { pretty: true, ..Form::JSON }, &info)
 }
 
 /// The machine as Go names it.

@@ -37,7 +37,7 @@ use crate::{
     taint_eviction::TaintEvictionController,
     ttl_after_finished::TtlAfterFinishedController,
     validating_admission_policy_status::ValidatingAdmissionPolicyStatusController,
-    volume_protection::{ClaimProtectionController, VolumeProtectionController},
+    volume_protection::{AttributesClassProtectionController, ClaimProtectionController, VolumeProtectionController},
 };
 
 /// A controller's name, as it can be switched off, and how it is started.
@@ -54,6 +54,7 @@ macro_rules! table {
 }
 
 pub const TABLE: &[Row] = table![
+    AttributesClassProtectionController,
     CertificateApprovingController,
     CertificateCleanerController,
     CertificateSigningController,

@@ -1,9 +1,12 @@
-//! Keeps volumes and claims that are deleted while in use, until they are in use no more.
+//! Keeps volumes, claims, and classes of their attributes that are deleted while in use, until they are in use no more.
 
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    api::{
+        core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+        storage::v1::VolumeAttributesClass,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -19,6 +22,7 @@ use crate::{
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 
 /// An object and whether something uses it.
 #[derive(Debug)]
@@ -116,6 +120,65 @@ impl Controller for VolumeProtectionController {
     fn plan(&self, seen: &Self::Observed) -> Plan {
         plan(seen, VOLUME_FINALIZER)
     }
+}
+
+#[derive(Default)]
+pub struct AttributesClassProtectionController;
+
+impl Controller for AttributesClassProtectionController {
+    const NAME: &'static str = "volumeattributesclass-protection";
+    const ACCOUNT: &'static str = "volumeattributesclass-protection-controller";
+    const COMPONENT: &'static str = "volumeattributesclass-protection-controller";
+    type Observed = Observed<VolumeAttributesClass>;
+
+    fn watch(&self, wiring: &mut Wiring<'_>) {
+        wiring.root::<VolumeAttributesClass>();
+        let keys = |names: Vec<String>| names.into_iter().map(|name| Key::new("", name)).collect();
+        wiring.map::<PersistentVolumeClaim>(move |_, change| {
+            keys(change.states().flat_map(|claim| classes_of_claim(claim)).collect())
+        });
+        wiring.map::<PersistentVolume>(move |_, change| {
+            keys(change.states().filter_map(|volume| class_of_volume(volume)).collect())
+        });
+    }
+
+    async fn observe(&self, view: &View, key: &Key) -> Result<Option<Self::Observed>, Error> {
+        let Some(object) = view.caches.get::<VolumeAttributesClass>().get(key) else {
+            return Ok(None);
+        };
+        let used = object.metadata.deletion_timestamp.is_some()
+            && (view
+                .caches
+                .get::<PersistentVolumeClaim>()
+                .all()
+                .iter()
+                .any(|c| classes_of_claim(c).contains(&key.name))
+                || view
+                    .caches
+                    .get::<PersistentVolume>()
+                    .all()
+                    .iter()
+                    .any(|v| class_of_volume(v).as_ref() == Some(&key.name)));
+        Ok(Some(Observed { object, used }))
+    }
+
+    fn plan(&self, seen: &Self::Observed) -> Plan {
+        plan(seen, CLASS_FINALIZER)
+    }
+}
+
+/// The class that a claim wants, has, and is on the way to.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
+    let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.clone());
+    let status = claim.status.as_ref();
+    let current = status.and_then(|status| status.current_volume_attributes_class_name.clone());
+    let target =
+        status.and_then(|status| status.modify_volume_status.as_ref()?.target_volume_attributes_class_name.clone());
+    [wanted, current, target].into_iter().flatten().collect()
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> Option<String> {
+    volume.spec.as_ref()?.volume_attributes_class_name.clone()
 }
 
 #[cfg(test)]
