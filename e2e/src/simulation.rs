@@ -150,6 +150,7 @@ impl Simulation {
 fn cluster() -> bootstrap::Cluster {
     bootstrap::Cluster {
         address: Ipv4Addr::new(192, 0, 2, 1).into(),
+        addresses: vec![Ipv4Addr::new(192, 0, 2, 1).into()],
         port: 6443,
         service_ranges: vec!["10.96.0.0/12".into()],
         service_ip: Ipv4Addr::new(10, 96, 0, 1).into(),
