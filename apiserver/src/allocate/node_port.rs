@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn bits_are_a_big_number() {
-        for (ports, data) in
-            [(&[][..], &[][..]), (&[30000], &[1]), (&[30000, 30009], &[2, 1]), (&[30007, 30016], &[1, 0, 128])]
-        {
+        let cases: [(&[i32], &[u8]); 4] =
+            [(&[], &[]), (&[30000], &[1]), (&[30000, 30009], &[2, 1]), (&[30007, 30016], &[1, 0, 128])];
+        for (ports, data) in cases {
             assert_eq!(bits(&taken(ports)), data);
             assert_eq!(members(30000, data), taken(ports));
         }

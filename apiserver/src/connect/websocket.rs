@@ -33,7 +33,7 @@ pub(super) fn perhaps<B>(mut request: Request<B>, answer: Response<Relay>) -> Re
     }
     let asked = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     let asked: Vec<&str> = asked.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let protocol = asked.iter().copied().find(|protocol| [BINARY, BASE64].contains(protocol));
+    let protocol = asked.iter().find_map(|wanted| [BINARY, BASE64].into_iter().find(|known| known == wanted));
     if protocol.is_none() && !asked.is_empty() {
         return Err(ApiError::bad_request(format!("none of the requested protocols is served: {}", asked.join(", "))));
     }
@@ -50,7 +50,7 @@ pub(super) fn perhaps<B>(mut request: Request<B>, answer: Response<Relay>) -> Re
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
     if let Some(protocol) = protocol {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(protocol).map_err(ApiError::internal)?);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
     let as_text = protocol == Some(BASE64);
     tokio::spawn(async move {
