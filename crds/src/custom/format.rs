@@ -244,7 +244,7 @@ fn is_credit_card(text: &str) -> bool {
             (_, twice) => twice,
         })
         .sum();
-    matches(&CREDIT_CARD, &digits) && sum % 10 == 0
+    matches(&CREDIT_CARD, &digits) && sum.is_multiple_of(10)
 }
 
 fn is_date(text: &str) -> bool {
@@ -278,7 +278,7 @@ fn is_duration(text: &str) -> bool {
         &["d", "day"],
         &["w", "wk", "week"],
     ];
-    if text != "" && matches(&GO_DURATION, text) {
+    if !text.is_empty() && matches(&GO_DURATION, text) {
         return true;
     }
     let Some(pattern) = DURATION.as_ref() else { return false };

@@ -83,7 +83,7 @@ fn in_range(number: &Number, kind: &str, format: &str) -> bool {
         ("integer", format) => {
             let whole = number.as_i64().or_else(|| {
                 let fits =
-                    float.fract() == 0.0 && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&float);
+                    float.fract() == 0.0 && (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&float);
                 fits.then_some(float as i64)
             });
             whole.is_some_and(|whole| format != "int32" || i32::try_from(whole).is_ok())

@@ -135,7 +135,7 @@ impl Check<'_> {
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_LIMIT / 100 {
             self.expensive.push((path.to_owned(), cost));
-            self.expensive.sort_by(|a, b| b.1.cmp(&a.1));
+            self.expensive.sort_by_key(|costly| std::cmp::Reverse(costly.1));
             self.expensive.truncate(EXPENSIVE_MAX);
         }
     }
