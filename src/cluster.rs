@@ -242,8 +242,7 @@ fn kubelet_config(
         client_ca: apiserver.pki.authority.der().iter().map(|der| der.to_vec()).collect(),
         cni_conf_dir: Some(containerd.cni_config_folder()),
         static_pod_path: Some(config.data.path().join("manifests")),
-        // Another cluster on this machine must not take this one's groups for leftovers of its own.
-        cgroup_root: format!("/keelson{}", config.data.path().display()),
+        cgroup_root: config.data.cgroup_root(),
         // The disk is the whole machine's: how full it is otherwise is not the cluster's to judge.
         eviction_hard: kubelet::config::Eviction {
             nodefs_available_percent: 0.0,

@@ -47,6 +47,11 @@ impl DataDir {
         self.0.join("kubelet")
     }
 
+    /// The control group of the cluster's pods: another cluster on this machine must not take it for a leftover of its own.
+    pub fn cgroup_root(&self) -> String {
+        format!("/keelson{}", self.0.display())
+    }
+
     /// Writes a file that only its owner may read; it appears whole or not at all.
     pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         if let Some(folder) = path.parent() {

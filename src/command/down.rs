@@ -6,6 +6,7 @@ use clap::Args;
 use kubelet::{
     image,
     runtime::{Runtime, cri::Cri},
+    system::cgroup::Hierarchy,
 };
 
 use super::{Place, Result};
@@ -44,6 +45,7 @@ pub async fn stop(data: &DataDir, keep_containers: bool) -> Result {
         remove_sandboxes(&Cri::new(&containerd.socket())).await?;
         containerd.stop()?;
     }
+    Hierarchy::detect().remove_way(&data.cgroup_root()).map_err(|e| format!("{}: {e}", data.cgroup_root()))?;
     if !Config::new(data.clone()).has_neighbour() {
         proxy::Proxy::clean().await?;
     }

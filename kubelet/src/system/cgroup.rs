@@ -20,8 +20,8 @@ use crate::pod::{
 pub enum Hierarchy {
     /// One tree for all controllers.
     Unified(PathBuf),
-    /// A tree a controller (or several at one place).
-    Separate(Vec<PathBuf>),
+    /// A tree a controller (or several at one place), and those without controllers, where runtimes make groups as well.
+    Separate { controllers: Vec<PathBuf>, others: Vec<PathBuf> },
 }
 
 /// The path of a pod's group below the root, as upstream's cgroupfs driver has it.
@@ -47,18 +47,32 @@ impl Hierarchy {
             return Self::Unified(base.to_owned());
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        Self::Separate(mounts.lines().filter_map(controller).collect())
+        let (controllers, others) = mounts.lines().filter_map(tree).partition(|(_, controls)| *controls);
+        let paths = |trees: Vec<(PathBuf, bool)>| trees.into_iter().map(|(path, _)| path).collect();
+        Self::Separate { controllers: paths(controllers), others: paths(others) }
     }
 
     pub fn create(&self, path: &str, settings: &Group) -> io::Result<()> {
         match self {
             Self::Unified(root) => unified(root, path, settings),
-            Self::Separate(roots) => roots.iter().try_for_each(|root| separate(root, path, settings)),
+            Self::Separate { controllers, .. } => {
+                controllers.iter().try_for_each(|root| separate(root, path, settings))
+            }
         }
     }
 
     pub fn remove(&self, path: &str) -> io::Result<()> {
         self.roots().iter().try_for_each(|root| remove(&below(root, path)))
+    }
+
+    /// Removes a group, and those above it that hold no others.
+    pub fn remove_way(&self, path: &str) -> io::Result<()> {
+        self.remove(path)?;
+        for root in self.roots() {
+            let above = levels(&root, path);
+            above.iter().rev().skip(1).take_while(|level| fs::remove_dir(level).is_ok()).for_each(drop);
+        }
+        Ok(())
     }
 
     pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -79,18 +93,18 @@ impl Hierarchy {
     fn roots(&self) -> Vec<PathBuf> {
         match self {
             Self::Unified(root) => vec![root.clone()],
-            Self::Separate(roots) => roots.clone(),
+            Self::Separate { controllers, others } => controllers.iter().chain(others).cloned().collect(),
         }
     }
 }
 
-/// The mount point of a controller that pods need, in a line of the table of mounts.
-fn controller(line: &str) -> Option<PathBuf> {
+/// The tree of groups that a line of the table of mounts tells of, and whether it has a controller that pods need.
+fn tree(line: &str) -> Option<(PathBuf, bool)> {
     let mut words = line.split(' ');
     let (path, kind, options) = (words.nth(1)?, words.next()?, words.next()?);
     let wanted = ["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "devices", "freezer", "hugetlb"];
-    let has = options.split(',').any(|o| wanted.contains(&o));
-    (kind == "cgroup" && has && path.starts_with("/sys/fs/cgroup")).then(|| path.into())
+    let controls = kind == "cgroup" && options.split(',').any(|o| wanted.contains(&o));
+    (matches!(kind, "cgroup" | "cgroup2") && path.starts_with("/sys/fs/cgroup")).then(|| (path.into(), controls))
 }
 
 fn below(root: &Path, path: &str) -> PathBuf {
@@ -200,11 +214,13 @@ mod tests {
         let root = dir.path().join("memory");
         fs::create_dir_all(root.join("kubepods/pod1")).unwrap();
         fs::write(root.join("kubepods/pod1/memory.limit_in_bytes"), "").unwrap();
-        let groups = Hierarchy::Separate(vec![root.clone(), dir.path().join("cpu")]);
+        let others = vec![dir.path().join("systemd")];
+        fs::create_dir_all(others[0].join("kubepods/pod2")).unwrap();
+        let groups = Hierarchy::Separate { controllers: vec![root.clone(), dir.path().join("cpu")], others };
         let settings = Group { memory_bytes: Some(5), ..Group::default() };
         groups.create("/kubepods/pod1", &settings).unwrap();
         assert_eq!(fs::read_to_string(root.join("kubepods/pod1/memory.limit_in_bytes")).unwrap(), "5");
-        assert_eq!(groups.list("kubepods").unwrap(), ["pod1"]);
+        assert_eq!(groups.list("kubepods").unwrap(), ["pod1", "pod2"]);
         // A real group's files vanish with it.
         fs::remove_file(root.join("kubepods/pod1/memory.limit_in_bytes")).unwrap();
         groups.remove("kubepods").unwrap();
@@ -212,10 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn controllers_of_mount_lines() {
+    fn the_way_to_a_group_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = Hierarchy::Unified(dir.path().to_owned());
+        fs::create_dir_all(dir.path().join("keelson/a/kubepods/pod1")).unwrap();
+        fs::create_dir_all(dir.path().join("keelson/b")).unwrap();
+        groups.remove_way("/keelson/a").unwrap();
+        assert_eq!(groups.list("keelson").unwrap(), ["b"]);
+        groups.remove_way("/keelson/b").unwrap();
+        assert!(groups.list("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn trees_of_mount_lines() {
         let line = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0";
-        assert_eq!(controller(line), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
-        assert_eq!(controller("cgroup /sys/fs/cgroup/systemd cgroup rw,name=systemd 0 0"), None);
-        assert_eq!(controller("tmpfs /tmp tmpfs rw 0 0"), None);
+        assert_eq!(tree(line), Some(("/sys/fs/cgroup/cpu,cpuacct".into(), true)));
+        let line = "cgroup /sys/fs/cgroup/systemd cgroup rw,name=systemd 0 0";
+        assert_eq!(tree(line), Some(("/sys/fs/cgroup/systemd".into(), false)));
+        assert_eq!(tree("tmpfs /tmp tmpfs rw 0 0"), None);
     }
 }
