@@ -38,7 +38,7 @@ pub enum Command {
     /// Show what the cluster's processes have logged.
     Logs(logs::Logs),
     /// The API server alone.
-    Apiserver(apiserver::Apiserver),
+    Apiserver(Box<apiserver::Apiserver>),
     /// The controllers alone, for any cluster.
     Controllers(controllers::Controllers),
     /// The scheduler alone, for any cluster.

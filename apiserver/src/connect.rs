@@ -109,7 +109,8 @@ impl Connector {
             (_, "proxy") => {
                 let mut place = self.proxied(world, info).await?;
                 let suffix = path::below(info, 3);
-                place.path_and_query = path::with_query(&suffix, request.uri().query());
+                let below = if suffix.is_empty() { "/" } else { &suffix };
+                place.path_and_query = path::with_query(below, request.uri().query());
                 let hop = Hop { place, client, kind: forward::Kind::Proxy { suffix, base: path::base(info, 3) } };
                 hop.forward(&self.dialer, request).await
             }

@@ -268,8 +268,8 @@ impl Flow {
         found.or(compiled.rows.last()).cloned()
     }
 
-    /// Lets a request in, perhaps after a while; the error is the answer to one that is sent away.
-    pub async fn admit(&self, call: &mut Call, world: &World) -> Result<Held, Answer> {
+    /// Lets a request in, perhaps after a while.
+    pub async fn admit(&self, call: &mut Call, world: &World) -> Result<Held, SentAway> {
         let info = &call.info;
         if info.is_long_running() && (info.verb != "watch" || !self.options.enable_priority_and_fairness) {
             return Ok(Held::default());
@@ -288,17 +288,17 @@ impl Flow {
                 let (running, _) = Running::new(&self.in_flight, mutates);
                 Ok(Held { _seated: Some(seated), _running: Some(running) })
             }
-            Err(()) => Err(too_many(level.retry_after(world.now().as_second()))),
+            Err(()) => Err(SentAway { retry_after_seconds: level.retry_after(world.now().as_second()) }),
         }
     }
 
     /// Without priorities and fairness: two plain limits, which the masters need not keep.
-    fn count(&self, user: &User, mutates: bool) -> Result<Held, Answer> {
+    fn count(&self, user: &User, mutates: bool) -> Result<Held, SentAway> {
         let (running, count) = Running::new(&self.in_flight, mutates);
         let Options { max_requests_inflight: reads, max_mutating_requests_inflight: writes, .. } = self.options;
         let limit = if mutates { writes } else { reads };
         if limit > 0 && count > limit && !user.is_in(User::MASTERS) {
-            return Err(too_many(1));
+            return Err(SentAway { retry_after_seconds: 1 });
         }
         Ok(Held { _seated: None, _running: Some(running) })
     }
@@ -330,10 +330,18 @@ fn header_value(uid: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(uid).ok().filter(|uid| !uid.is_empty())
 }
 
-fn too_many(retry_after: i64) -> Answer {
-    let mut answer = answer::text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
-    answer
+/// There are too many requests; this one may come again.
+#[derive(Debug)]
+pub struct SentAway {
+    retry_after_seconds: i64,
+}
+
+impl SentAway {
+    pub fn answer(&self) -> Answer {
+        let mut answer = answer::text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_seconds));
+        answer
+    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl Apiserver {
         // As upstream, before authorization: refusals, too, are work.
         let held = match self.flow.admit(call, &self.world).await {
             Ok(held) => held,
-            Err(answer) => return Ok(answer),
+            Err(sent_away) => return Ok(sent_away.answer()),
         };
         let answer = self.authorized(call).await?;
         Ok(held.follow(answer, &call.info))

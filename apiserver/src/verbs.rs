@@ -62,7 +62,11 @@ pub fn form(call: &Call, definition: &Definition) -> Result<Form> {
     if !definition.is_custom() {
         negotiate::routable(&call.headers, matches!(call.info.verb.as_str(), "list" | "watch"))?;
     }
-    let offer = if definition.is_custom() { Offer::CustomResource } else { Offer::Resource };
+    let offer = match definition.is_custom() {
+        true => Offer::CustomResource,
+        false if review::is_question(definition) => Offer::Question,
+        false => Offer::Resource,
+    };
     negotiate::accepted(&call.headers, &call.query, offer)
 }
 

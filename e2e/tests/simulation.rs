@@ -1,7 +1,7 @@
 //! A whole cluster converges, whatever the network does to it: many seeds, each of which reproduces.
 
 // All of this file is test code, its helpers too.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a cluster that does not converge fails the test")]
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -201,6 +201,9 @@ pub struct Policies<P: Compile, B: Compile<Compiled = Binding>> {
     bindings: Compiled<B>,
 }
 
+/// A policy with what it is bound by.
+pub type Bound<C> = (Arc<C>, Vec<Arc<Binding>>);
+
 impl<P: Compile, B: Compile<Compiled = Binding>> Default for Policies<P, B> {
     fn default() -> Self {
         Self { policies: Compiled(ArcSwap::default()), bindings: Compiled(ArcSwap::default()) }
@@ -209,7 +212,7 @@ impl<P: Compile, B: Compile<Compiled = Binding>> Default for Policies<P, B> {
 
 impl<P: Compile<Compiled: AsRef<Policy>>, B: Compile<Compiled = Binding>> Policies<P, B> {
     /// Those that are bound, as the cache has them now.
-    pub fn current(&self, world: &World) -> Vec<(Arc<P::Compiled>, Vec<Arc<Binding>>)> {
+    pub fn current(&self, world: &World) -> Vec<Bound<P::Compiled>> {
         let policies = self.policies.current(world);
         if policies.is_empty() {
             return Vec::new();

@@ -135,7 +135,8 @@ impl Policy {
                     ));
                 }
             }
-            if !rule.non_resource_urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+            let of_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+            if of_resources && !rule.non_resource_urls.is_empty() {
                 let why = "rules cannot apply to both regular resources and non-resource URLs";
                 errors.push(format!("{at}.nonResourceURLs: Invalid value: {why}"));
             }

@@ -58,7 +58,7 @@ impl Event {
         if let Some(known) = known {
             return known.bytes.clone();
         }
-        let bytes = self.shown(change).map(|object| make(object)).unwrap_or_default();
+        let bytes = self.shown(change).map(make).unwrap_or_default();
         encodings.push(Encoding { change, form, definition: definition.clone(), bytes: bytes.clone() });
         bytes
     }

@@ -45,6 +45,8 @@ pub enum Offer {
     Resource,
     /// The same of custom resources, which have no protobuf form.
     CustomResource,
+    /// Objects and their metadata: what is answered and not kept has no table.
+    Question,
     /// Only the object as it is: discovery, versions.
     Plain,
 }
@@ -65,6 +67,7 @@ impl Offer {
             (Self::Plain, _) => None,
             (_, Some("PartialObjectMetadata")) if meta => Some(Shape::PartialMetadata),
             (_, Some("PartialObjectMetadataList")) if meta => Some(Shape::PartialMetadataList),
+            (Self::Question, Some("Table")) => None,
             (_, Some("Table")) if meta && media != Media::Protobuf => Some(Shape::Table),
             _ => None,
         }

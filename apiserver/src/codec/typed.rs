@@ -27,6 +27,8 @@ pub fn type_of(gvk: &Gvk) -> Option<(&'static Schema, TypeId)> {
 fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+    // The discovery documents of the core group do not say their version.
+    let version = if version.is_empty() { "v1" } else { version };
     let schema = schema::builtin();
     let known = schema.kind(group, version, text("kind"));
     // Nothing is served as these: they are forms of other objects.

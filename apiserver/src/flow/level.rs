@@ -217,7 +217,7 @@ impl Level {
     }
 
     /// Gives seats to those that waited; whoever has gone meanwhile leaves at once.
-    fn tell(self: &Self, dispatched: Dispatched<oneshot::Sender<Seat>>) {
+    fn tell(&self, dispatched: Dispatched<oneshot::Sender<Seat>>) {
         let mut dispatched = dispatched;
         while let Some((waiter, seat)) = dispatched.pop() {
             let Err(seat) = waiter.send(seat) else { continue };

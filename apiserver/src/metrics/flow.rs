@@ -13,13 +13,16 @@ use crate::flow::{
 
 const PREFIX: &str = "apiserver_flowcontrol_";
 
+/// Why requests were sent away, and their number.
+type Reason = (&'static str, fn(&Counts) -> &AtomicU64);
+
 pub fn write(flow: &Flow, text: &mut Text) {
     let rows = flow.rows();
     let levels = flow.levels_now();
     let usages: Vec<(&str, Usage)> = levels.iter().map(|level| (level.name.as_str(), level.usage())).collect();
     of_levels(&usages, text);
     of_schemas(&rows, text);
-    let reasons: [(&str, fn(&Counts) -> &AtomicU64); 3] = [
+    let reasons: [Reason; 3] = [
         ("concurrency-limit", |counts| &counts.concurrency_limit),
         ("queue-full", |counts| &counts.queue_full),
         ("time-out", |counts| &counts.timed_out),

@@ -103,7 +103,7 @@ async fn a_token_of_another_issuer_is_verified_with_its_keys() {
         _ => keys.clone(),
     });
     let other = other.await;
-    let signer = Issuer::new(&[other.url.clone()], &[], &key, &[]).unwrap();
+    let signer = Issuer::new(std::slice::from_ref(&other.url), &[], &key, &[]).unwrap();
     let now = Timestamp::now();
     let claims = |audience: &str| Claims {
         aud: vec![audience.into()],
@@ -128,7 +128,7 @@ async fn a_token_of_another_issuer_is_verified_with_its_keys() {
     assert_eq!(other.asked(), 2, "the document and the keys, once");
     assert!(authenticator.verify(&signer.sign(claims("them")).unwrap(), now).await.is_err());
     let forger = KeyPair::generate().unwrap().serialize_pem();
-    let forger = Issuer::new(&[other.url.clone()], &[], &forger, &[]).unwrap();
+    let forger = Issuer::new(std::slice::from_ref(&other.url), &[], &forger, &[]).unwrap();
     assert!(authenticator.verify(&forger.sign(claims("us")).unwrap(), now).await.is_err());
     assert_eq!(other.asked(), 2, "nobody makes us ask all the time");
     assert_eq!(authenticator.verify("no.token", now).await, Ok(None));

@@ -18,7 +18,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let mut object = super::read_object(call, target, options.field_validation).await?;
     metadata::wipe(&mut object);
     metadata::match_namespace(&mut object, &call.info.namespace_of(definition))?;
-    if super::review::is_question(target) {
+    if super::review::is_question(&target.definition) {
         return super::review::answer(server, call, target, form, object, options).await;
     }
     let name = metadata::text(&object, "name").to_owned();

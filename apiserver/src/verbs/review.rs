@@ -1,5 +1,6 @@
 //! POST of a question: kinds that are answered and not kept.
 
+use crds::kind::Definition;
 use http::StatusCode;
 use serde_json::Value;
 
@@ -14,8 +15,8 @@ use crate::{
 };
 
 /// Whether objects of this kind are questions.
-pub fn is_question(target: &Target) -> bool {
-    matches!(&*target.definition.gvk.group, "authentication.k8s.io" | "authorization.k8s.io")
+pub fn is_question(definition: &Definition) -> bool {
+    matches!(&*definition.gvk.group, "authentication.k8s.io" | "authorization.k8s.io")
 }
 
 pub async fn answer(

@@ -93,7 +93,7 @@ mod tests {
             validations: Some(vec![serde_json::from_value(json!({ "expression": expression })).unwrap()]),
             ..Default::default()
         };
-        assert!(check(&spec("object.spec.replicas > 1"), &[known.clone()], None).is_empty());
+        assert!(check(&spec("object.spec.replicas > 1"), std::slice::from_ref(&known), None).is_empty());
         let warnings = check(&spec("object.spec.maxReplicas > 1"), &[known], None);
         assert_eq!(warnings[0].field_ref, "spec.validations[0].expression");
         let words = &warnings[0].warning;

@@ -39,6 +39,11 @@ fn of(pod: &Pod, role: Role, container: &Container, seen: &Observed, host: &Host
         Some(latest) => shown(container, latest, old, seen.actuated.get(&latest.id), host),
         None => absent(pod, container, old),
     };
+    if let Some(ContainerStateWaiting { reason: reason @ None, .. }) =
+        status.state.as_mut().and_then(|state| state.waiting.as_mut())
+    {
+        *reason = Some(not_begun(pod).to_owned());
+    }
     if let Some(before) = attempts.get(1) {
         status.last_state = Some(state(before, host));
     }
@@ -56,16 +61,20 @@ fn previous<'a>(role: Role, name: &str, seen: &'a Observed) -> Option<&'a Contai
     list.iter().flatten().find(|s| s.name == name)
 }
 
-/// A container of which the runtime knows nothing: it has not begun, or its remains are gone.
-fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
-    let reason = match &pod.spec().init_containers {
+/// Why a container waits that nothing holds up.
+fn not_begun(pod: &Pod) -> &'static str {
+    match &pod.spec().init_containers {
         Some(init) if !init.is_empty() => "PodInitializing",
         _ => "ContainerCreating",
-    };
+    }
+}
+
+/// A container of which the runtime knows nothing: it has not begun, or its remains are gone.
+fn absent(pod: &Pod, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
     let mut status = ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
-        state: Some(wait(reason, "")),
+        state: Some(wait(not_begun(pod), "")),
         last_state: Some(ContainerState::default()),
         volume_mounts: mounts(container),
         ..Default::default()
