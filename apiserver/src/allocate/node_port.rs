@@ -80,6 +80,7 @@ pub fn is_contended(txn: &Txn, entries: &[Option<Entry>]) -> bool {
 
 /// Takes down the ports of the Services that are there, which a server that keeps them elsewhere may have written.
 pub async fn adopt(world: &World) -> Result<()> {
+    world.cache.wait_until_current().await?;
     let held: BTreeSet<i32> = world.list::<Service>("")?.iter().flat_map(port::held).collect();
     for _ in 0..ATTEMPTS_MAX {
         let now = Taken::load(world).await?;

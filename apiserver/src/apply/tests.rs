@@ -370,15 +370,6 @@ fn resets() {
     let updated = do_track(Some(&created), new, &Manager { reset: &status, subresource: "status", ..by("b", 2) });
     assert_eq!(owners(&updated)[0].0, "a:Update:1");
     assert_eq!(owners(&updated)[1], owner("b/status:Update:2", json!({"f:status": {"f:replicas": {}}})));
-
-    let set = Set::decode(
-        &json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {"f:image": {}, "f:resources": {"f:x": {}}}}, "f:y": {}}}),
-    );
-    let kept = Reset::of("", "pods", "resize", true).apply(set.unwrap());
-    assert_eq!(
-        kept.encode(),
-        json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {"f:resources": {"f:x": {}}}}}})
-    );
 }
 
 #[test]

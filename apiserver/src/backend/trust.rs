@@ -137,11 +137,14 @@ fn words(error: &Error, certificate: &CertificateDer<'_>, name: &ServerName<'_>,
     let time = |seconds: i64| Timestamp::from_second(seconds).map(|t| t.to_string()).unwrap_or_default();
     let now = time(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
     };
     match error {
-        Error::InvalidCertificate(UnknownIssuer) => "x509: certificate signed by unknown authority".to_owned(),
+        // Another authority of the same name is unknown as well.
+        Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
+            "x509: certificate signed by unknown authority".to_owned()
+        }
         Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
             let end = time(validity.map_or(0, |validity| validity.not_after.timestamp()));
             format!("x509: certificate has expired or is not yet valid: current time {now} is after {end}")

@@ -148,14 +148,14 @@ async fn changes_are_seen_by_those_that_want_them_again() {
 #[tokio::test]
 async fn failures_and_those_who_are_not_asked() {
     let hooked = Hooked::new(|_, _| json!({"allowed": false})).await;
-    let nobody = |fields: Value| {
-        let mut hook = hooked.hook("gone", fields);
+    let nobody = |name: &str, fields: Value| {
+        let mut hook = hooked.hook(name, fields);
         hook["clientConfig"] = json!({"service": {"namespace": "default", "name": "none", "path": "/x"}});
         hook
     };
     let hooks = json!([
-        nobody(json!({"failurePolicy": "Ignore"})),
-        nobody(json!({"objectSelector": {"matchLabels": {"fail": "yes"}}})),
+        nobody("lost", json!({"failurePolicy": "Ignore"})),
+        nobody("gone", json!({"objectSelector": {"matchLabels": {"fail": "yes"}}})),
         hooked.hook("elsewhere", json!({"namespaceSelector": {"matchLabels": {"no": "such"}}})),
         hooked.hook(
             "effects",

@@ -64,7 +64,8 @@ fn flows_get_the_same_however_many_or_long_their_requests_are() {
     let wide = Flow { work: Work { initial_seats: 2, ..Work::ONE }, ..flow(1, 10, 10) };
     assert!(is_fair(&run(&[flow(0, 20, 10), wide], 4, 10_000)), "wider requests");
     let got = run(&[flow(0, 1, 10), flow(1, 30, 10)], 4, 10_000);
-    assert!(got[0] >= 9_000, "who asks for little is never kept waiting long: {got:?}");
+    // For the next of four seats to be free, a quarter of a request's time each time.
+    assert!(got[0] >= 8_000, "who asks for little is never kept waiting long: {got:?}");
 }
 
 #[test]
