@@ -14,8 +14,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceBuilder;
 use warp::{Filter, Reply};
 
@@ -31,6 +34,7 @@ use crate::{
 };
 
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 const HEADERS_WAIT_MAX: Duration = Duration::from_secs(32);
 /// As upstream's HTTP/2: small windows make many watches on one connection wait for one another.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -109,12 +113,25 @@ struct Connection {
 }
 
 impl Connection {
+    /// None: the client does not speak TLS, and was told so, as Go's server does.
+    async fn handshake(&self, mut stream: TcpStream) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+        let mut begin = [0; 5];
+        stream.peek(&mut begin).await?;
+        if [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].contains(&&begin) {
+            stream.write_all(NOT_TLS).await?;
+            stream.shutdown().await?;
+            return Ok(None);
+        }
+        self.acceptor.accept(stream).await.map(Some)
+    }
+
     async fn serve(self, stream: TcpStream, graceful: hyper_util::server::graceful::Watcher) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
-        let stream = match tokio::time::timeout(HANDSHAKE_WAIT_MAX, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
+        let stream = match tokio::time::timeout(HANDSHAKE_WAIT_MAX, self.handshake(stream)).await {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return tracing::debug!(remote = %self.remote, "a client spoke HTTP without TLS"),
             Ok(Err(error)) => return tracing::debug!(%error, remote = %self.remote, "TLS handshake failed"),
             Err(_) => return tracing::debug!(remote = %self.remote, "TLS handshake took too long"),
         };
