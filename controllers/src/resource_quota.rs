@@ -36,6 +36,9 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
+/// Everything is counted anew after so long, whatever happened.
+const RECOUNT: Duration = Duration::from_secs(5 * 60);
+
 #[derive(Default)]
 pub struct ResourceQuotaController;
 
@@ -46,26 +49,32 @@ impl Controller for ResourceQuotaController {
     type Observed = Observed;
 
     fn watch(&self, wiring: &mut Wiring<'_>) {
-        wiring.root::<ResourceQuota>();
+        // What is taken up is counted by admission, which knows it first: here it would be forgotten again if a cache is
+        // behind. Only what is freed, and what the quota is about, is counted here.
+        wiring.map::<ResourceQuota>(|_, change| match (change.old, change.new) {
+            (Some(old), Some(new)) if old.spec == new.spec => Vec::new(),
+            _ => change.last().map(|quota| Key::of(&quota.metadata)).into_iter().collect(),
+        });
         wiring.map::<Pod>(|caches, change| match (change.old, change.new) {
+            (None, _) => Vec::new(),
             // Of a running pod's many updates only these can free something.
             (Some(old), Some(new)) if !frees(old, new) => Vec::new(),
             _ => of_namespace(caches, change.last().map(|p| object::namespace(&p.metadata))),
         });
-        wiring.map::<Service>(|caches, change| {
-            of_namespace(caches, change.last().map(|o| object::namespace(&o.metadata)))
-        });
-        wiring.map::<PersistentVolumeClaim>(|caches, change| {
-            of_namespace(caches, change.last().map(|o| object::namespace(&o.metadata)))
-        });
-        wiring.map::<ResourceClaim>(|caches, change| {
-            of_namespace(caches, change.last().map(|o| object::namespace(&o.metadata)))
-        });
+        macro_rules! changed {
+            ($($kind:ty),*) => { $(
+                wiring.map::<$kind>(|caches, change| match change.old {
+                    None => Vec::new(),
+                    Some(old) => of_namespace(caches, Some(object::namespace(&old.metadata))),
+                });
+            )* };
+        }
+        changed!(Service, PersistentVolumeClaim, ResourceClaim);
         macro_rules! counted {
             ($($kind:ty),*) => { $(
                 wiring.map::<$kind>(|caches, change| match (change.old, change.new) {
-                    (Some(_), Some(_)) => Vec::new(),
-                    _ => of_namespace(caches, change.last().map(|o| object::namespace(&o.metadata))),
+                    (Some(gone), None) => of_namespace(caches, Some(object::namespace(&gone.metadata))),
+                    _ => Vec::new(),
                 });
             )* };
         }
@@ -105,7 +114,7 @@ impl Controller for ResourceQuotaController {
     }
 
     fn plan(&self, seen: &Observed) -> Plan {
-        plan(seen)
+        Plan { requeue_after: Some(RECOUNT), ..plan(seen) }
     }
 }
 

@@ -19,7 +19,7 @@ use clap::Parser;
 use futures::future::{join_all, try_join_all};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -103,7 +103,8 @@ impl Bench {
         let kubeconfig = Kubeconfig::read_from(&arguments.kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let client = || -> Result<Http, Failure> {
-            Ok(Client::builder(TokioExecutor::new()).http2_only(true).build(config.rustls_https_connector()?))
+            let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?);
+            Ok(Client::builder(TokioExecutor::new()).http2_only(true).build(tls.https_only().enable_http2().build()))
         };
         let pool = (0..CONNECTIONS).map(|_| client()).collect::<Result<_, _>>()?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();

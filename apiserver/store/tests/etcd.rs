@@ -181,6 +181,8 @@ async fn servers_compact_by_turns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_is_not_there_is_waited_for_and_given_up() {
     let mut etcd = Etcd::start();
+    // An etcd that is killed before it has begun does not start again.
+    etcd.store().await.revision().await.unwrap();
     etcd.members[0].kill();
     let options = EtcdOptions { patience: Duration::from_secs(1), ..etcd.options() };
     let error = EtcdStore::open(&options).await.err().unwrap().to_string();
