@@ -36,9 +36,6 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
-/// Everything is counted anew after so long, whatever happened.
-const RECOUNT: Duration = Duration::from_secs(5 * 60);
-
 #[derive(Default)]
 pub struct ResourceQuotaController;
 
@@ -114,7 +111,7 @@ impl Controller for ResourceQuotaController {
     }
 
     fn plan(&self, seen: &Observed) -> Plan {
-        Plan { requeue_after: Some(RECOUNT), ..plan(seen) }
+        plan(seen)
     }
 }
 
