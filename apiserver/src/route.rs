@@ -64,6 +64,8 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
     let allowed = match &subresource {
         None => has_verb(&definition, method, info),
         Some(Subresource::Status | Subresource::Scale(_)) => matches!(info.verb.as_str(), "get" | "update" | "patch"),
+        // The one method without a verb that upstream passes on.
+        Some(Subresource::Other { name: "proxy", .. }) if *method == Method::OPTIONS => true,
         Some(Subresource::Other { verbs, .. }) => verbs.contains(&info.verb.as_str()),
     };
     if !allowed {
