@@ -63,6 +63,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
         }
         cause = error.source();
     }
-    eprintln!("keelson: {message}");
+    // What was read from a damaged file may stand in it.
+    eprintln!("keelson: {}", message.replace(char::is_control, " "));
     ExitCode::FAILURE
 }
