@@ -17,6 +17,7 @@ mod trust;
 
 pub use resolve::{Address, ServicePort};
 pub use trust::Trust;
+pub(crate) use trust::system;
 
 use crate::pki::Identity;
 

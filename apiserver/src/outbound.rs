@@ -22,7 +22,7 @@ use rustls::{
 };
 use serde_json::Value;
 
-use crate::{codec::yaml, connect::Unverified};
+use crate::{backend::system, codec::yaml, connect::Unverified};
 
 /// Answers beyond this are refused.
 const ANSWER_BYTES_MAX: usize = 3 << 20;
@@ -83,7 +83,7 @@ impl Trust {
                     roots.add(certificate.map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
                 }
             }
-            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            None => drop(roots.add_parsable_certificates(system().iter().cloned())),
         }
         Ok(roots)
     }

@@ -9,10 +9,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     cache::Object,
@@ -108,7 +105,6 @@ struct Row<'a> {
 #[serde(untagged)]
 enum Included<'a> {
     None,
-    Object(Box<RawValue>),
     Metadata(Partial<'a>),
     Shown(Value),
     Whole(&'a RawValue),
@@ -199,7 +195,7 @@ impl Printer<'_> {
         let ends_initial_events = || !value["metadata"]["annotations"][INITIAL_EVENTS_END].is_null();
         match self.include {
             IncludeObject::Object if object.is_of(self.definition) => Ok(Included::Whole(parse(&object.json)?)),
-            IncludeObject::Object => to_raw_value(value).map(Included::Object).map_err(ApiError::internal),
+            IncludeObject::Object => Ok(Included::Shown(value.clone())),
             IncludeObject::None if !ends_initial_events() => Ok(Included::None),
             _ if !self.definition.rules.inner_annotations().is_empty() => {
                 Ok(Included::Shown(answer::partial(self.definition, value)))

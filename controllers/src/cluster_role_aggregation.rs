@@ -22,7 +22,6 @@ pub struct ClusterRoleAggregationController;
 
 impl Controller for ClusterRoleAggregationController {
     const NAME: &'static str = "clusterrole-aggregation";
-    const ACCOUNT: &'static str = "clusterrole-aggregation-controller";
     const COMPONENT: &'static str = "clusterrole-aggregation-controller";
     type Observed = Observed;
 

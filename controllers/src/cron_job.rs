@@ -28,7 +28,6 @@ pub struct CronJobController;
 
 impl Controller for CronJobController {
     const NAME: &'static str = "cronjob";
-    const ACCOUNT: &'static str = "cronjob-controller";
     const COMPONENT: &'static str = "cronjob-controller";
     type Observed = Observed;
 

@@ -46,7 +46,6 @@ pub struct DeploymentController;
 
 impl Controller for DeploymentController {
     const NAME: &'static str = "deployment";
-    const ACCOUNT: &'static str = "deployment-controller";
     const COMPONENT: &'static str = "deployment-controller";
     type Observed = Observed;
 

@@ -31,7 +31,6 @@ pub struct EndpointsController;
 
 impl Controller for EndpointsController {
     const NAME: &'static str = "endpoints";
-    const ACCOUNT: &'static str = "endpoint-controller";
     const COMPONENT: &'static str = "endpoint-controller";
     type Observed = Observed;
 

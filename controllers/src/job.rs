@@ -46,7 +46,6 @@ pub struct JobController;
 
 impl Controller for JobController {
     const NAME: &'static str = "job";
-    const ACCOUNT: &'static str = "job-controller";
     const COMPONENT: &'static str = "job-controller";
     type Observed = Observed;
 

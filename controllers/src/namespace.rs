@@ -64,7 +64,6 @@ pub struct NamespaceController;
 
 impl Controller for NamespaceController {
     const NAME: &'static str = "namespace";
-    const ACCOUNT: &'static str = "namespace-controller";
     const COMPONENT: &'static str = "namespace-controller";
     const WORKERS: usize = 10;
     type Observed = Observed;

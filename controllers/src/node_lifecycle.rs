@@ -51,7 +51,6 @@ pub struct NodeLifecycleController {
 
 impl Controller for NodeLifecycleController {
     const NAME: &'static str = "node-lifecycle";
-    const ACCOUNT: &'static str = "node-controller";
     const COMPONENT: &'static str = "node-controller";
     type Observed = Observed;
 

@@ -47,7 +47,6 @@ pub struct PodGcController {
 
 impl Controller for PodGcController {
     const NAME: &'static str = "pod-garbage-collector";
-    const ACCOUNT: &'static str = "pod-garbage-collector";
     const COMPONENT: &'static str = "pod-garbage-collector";
     type Observed = Observed;
 

@@ -65,7 +65,6 @@ pub struct ReplicaSetController;
 
 impl Controller for ReplicaSetController {
     const NAME: &'static str = "replicaset";
-    const ACCOUNT: &'static str = "replicaset-controller";
     const COMPONENT: &'static str = "replicaset-controller";
     type Observed = (Arc<ReplicaSet>, Observed);
 

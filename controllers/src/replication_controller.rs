@@ -23,7 +23,6 @@ pub struct ReplicationControllerController;
 
 impl Controller for ReplicationControllerController {
     const NAME: &'static str = "replicationcontroller";
-    const ACCOUNT: &'static str = "replication-controller";
     const COMPONENT: &'static str = "replication-controller";
     type Observed = (Arc<ReplicationController>, Observed);
 

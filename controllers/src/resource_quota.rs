@@ -41,7 +41,6 @@ pub struct ResourceQuotaController;
 
 impl Controller for ResourceQuotaController {
     const NAME: &'static str = "resourcequota";
-    const ACCOUNT: &'static str = "resourcequota-controller";
     const COMPONENT: &'static str = "resourcequota-controller";
     type Observed = Observed;
 

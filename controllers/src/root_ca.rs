@@ -32,7 +32,6 @@ pub struct RootCaController;
 
 impl Controller for RootCaController {
     const NAME: &'static str = "root-ca-certificate-publisher";
-    const ACCOUNT: &'static str = "root-ca-cert-publisher";
     const COMPONENT: &'static str = "root-ca-cert-publisher";
     type Observed = Observed;
 

@@ -47,10 +47,10 @@ use server::{Error, Form, Server};
 pub trait Controller: Send + Sync + 'static {
     /// As upstream names it, without `-controller`.
     const NAME: &'static str;
-    /// The service account in kube-system whose rights it has, as upstream.
-    const ACCOUNT: &'static str;
     /// Who the controller's events come from.
     const COMPONENT: &'static str;
+    /// The service account in kube-system whose rights it has, as upstream: most often called like the component.
+    const ACCOUNT: &'static str = Self::COMPONENT;
     const WORKERS: usize = 5;
     /// All that a decision is made from.
     type Observed: Send + Sync;

@@ -27,7 +27,6 @@ pub struct ServiceAccountController;
 
 impl Controller for ServiceAccountController {
     const NAME: &'static str = "serviceaccount";
-    const ACCOUNT: &'static str = "service-account-controller";
     const COMPONENT: &'static str = "service-account-controller";
     type Observed = Observed;
 

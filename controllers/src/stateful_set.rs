@@ -40,7 +40,6 @@ pub struct StatefulSetController;
 
 impl Controller for StatefulSetController {
     const NAME: &'static str = "statefulset";
-    const ACCOUNT: &'static str = "statefulset-controller";
     const COMPONENT: &'static str = "statefulset-controller";
     type Observed = Observed;
 

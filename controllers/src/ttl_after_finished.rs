@@ -27,7 +27,6 @@ pub struct TtlAfterFinishedController;
 
 impl Controller for TtlAfterFinishedController {
     const NAME: &'static str = "ttl-after-finished";
-    const ACCOUNT: &'static str = "ttl-after-finished-controller";
     const COMPONENT: &'static str = "ttl-after-finished-controller";
     type Observed = Observed;
 

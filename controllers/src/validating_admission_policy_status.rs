@@ -39,7 +39,6 @@ type Gvk = (String, String, String);
 
 impl Controller for ValidatingAdmissionPolicyStatusController {
     const NAME: &'static str = "validatingadmissionpolicy-status";
-    const ACCOUNT: &'static str = "validatingadmissionpolicy-status-controller";
     const COMPONENT: &'static str = "validatingadmissionpolicy-status-controller";
     type Observed = Observed;
 

@@ -66,7 +66,6 @@ pub struct ClaimProtectionController;
 
 impl Controller for ClaimProtectionController {
     const NAME: &'static str = "persistentvolumeclaim-protection";
-    const ACCOUNT: &'static str = "pvc-protection-controller";
     const COMPONENT: &'static str = "pvc-protection-controller";
     type Observed = Observed<PersistentVolumeClaim>;
 
@@ -101,7 +100,6 @@ pub struct VolumeProtectionController;
 
 impl Controller for VolumeProtectionController {
     const NAME: &'static str = "persistentvolume-protection";
-    const ACCOUNT: &'static str = "pv-protection-controller";
     const COMPONENT: &'static str = "pv-protection-controller";
     type Observed = Observed<PersistentVolume>;
 
@@ -127,7 +125,6 @@ pub struct AttributesClassProtectionController;
 
 impl Controller for AttributesClassProtectionController {
     const NAME: &'static str = "volumeattributesclass-protection";
-    const ACCOUNT: &'static str = "volumeattributesclass-protection-controller";
     const COMPONENT: &'static str = "volumeattributesclass-protection-controller";
     type Observed = Observed<VolumeAttributesClass>;
 

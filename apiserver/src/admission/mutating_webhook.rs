@@ -11,7 +11,7 @@ use super::{
     Attributes, Plugin,
     rule::Matched,
     version::{convert, convert_some, set_defaults},
-    webhook::{self, Answer, CallFailure, Hook, Hooks, REQUEST_WAIT_MAX},
+    webhook::{self, Answer, CallFailure, Hook, Hooks, Question, REQUEST_WAIT_MAX},
 };
 use crate::{
     authorize::Authorize,
@@ -124,11 +124,12 @@ async fn call(
     let object = convert_some(attributes.object.as_ref(), from, to, world).await.map_err(refused)?;
     let old = convert_some(attributes.old.as_deref(), from, to, world).await.map_err(refused)?;
     let wait_max = deadline.saturating_duration_since(Instant::now());
-    let (answer, remarks) =
-        webhook::call(hook, true, attributes, matched, object.as_ref(), old.as_ref(), wait_max, world).await;
+    let (object, old) = (object.as_ref(), old.as_ref());
+    let question = Question { hook, mutates: true, attributes, matched, object, old, wait_max };
+    let (answer, remarks) = question.call(world).await;
     attributes.warnings.extend(remarks.warnings);
     attributes.audit_annotations.extend(remarks.audit_annotations);
-    let Some((patched, patch)) = patched(hook, matched, object.as_ref(), answer?)? else { return Ok(false) };
+    let Some((patched, patch)) = patched(hook, matched, object, answer?)? else { return Ok(false) };
     let patch = json!({
         "configuration": hook.configuration,
         "webhook": hook.name,
@@ -136,7 +137,7 @@ async fn call(
         "patchType": "JSONPatch",
     });
     attributes.audit_annotations.insert(format!("{PATCH}/{place}"), patch.to_string());
-    let changed = object.as_ref() != Some(&patched);
+    let changed = object != Some(&patched);
     if changed {
         let mut patched = patched;
         set_defaults(&mut patched, &matched.kind, world).map_err(|e| refused(ApiError::internal(e)))?;

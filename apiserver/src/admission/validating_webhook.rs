@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Attributes, Plugin,
     version::convert_some,
-    webhook::{self, CallFailure, Hooks, REQUEST_WAIT_MAX},
+    webhook::{self, CallFailure, Hooks, Question, REQUEST_WAIT_MAX},
 };
 use crate::{authorize::Authorize, error::Result, world::World};
 
@@ -57,7 +57,9 @@ impl Plugin for ValidatingAdmissionWebhook {
             let seen = &*attributes;
             let calls = relevant.iter().map(|(hook, matched, object, old)| {
                 let wait_max = deadline.saturating_duration_since(Instant::now());
-                webhook::call(hook, false, seen, matched, object.as_ref(), old.as_ref(), wait_max, world)
+                let (object, old) = (object.as_ref(), old.as_ref());
+                let question = Question { hook, mutates: false, attributes: seen, matched, object, old, wait_max };
+                async move { question.call(world).await }
             });
             let answers = join_all(calls).await;
             let mut refusal = None;

@@ -25,7 +25,7 @@ use crate::{
 mod call;
 mod review;
 
-pub use call::{Answer, CallFailure, call};
+pub use call::{Answer, CallFailure, Question};
 pub use review::request_of;
 
 /// As long as upstream lets a whole request take.

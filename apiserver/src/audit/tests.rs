@@ -5,16 +5,12 @@ use std::{path::Path, sync::Arc};
 use crds::user::User;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::{MemoryStore, Options as StoreOptions};
 use tower_service::Service;
 
 use super::{Audit, Level, Log, Policy, log};
 use crate::{
-    auth::{Authenticator, issuer::Issuer},
-    pipeline::Apiserver,
-    random::Random,
+    pipeline::{Apiserver, tests},
     request::{Query, RequestInfo},
     start::Guards,
 };
@@ -27,22 +23,9 @@ fn policy(rules: Value) -> Policy {
 }
 
 async fn server(path: &Path, rules: Value) -> Arc<Apiserver> {
-    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    let audiences = ["https://here".to_owned()];
-    let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
-    let store = Arc::new(MemoryStore::new(&StoreOptions::default()));
     let options = log::Options { path: Some(path.to_owned()), ..log::Options::default() };
     let audit = Some(Audit::new(policy(rules), Log::open(&options).unwrap().unwrap()));
-    let guards = Guards { audit, ..Guards::default() };
-    let server = Apiserver::guarded(
-        store,
-        Authenticator::new(issuer),
-        None,
-        Arc::new(Timestamp::now),
-        Random::seeded(1),
-        guards,
-    );
-    server.await.unwrap()
+    tests::server(tests::memory(), Guards { audit, ..Guards::default() }).await
 }
 
 async fn send(server: &Arc<Apiserver>, user: &str, method: &str, path: &str, body: Value) -> StatusCode {

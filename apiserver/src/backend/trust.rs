@@ -10,14 +10,14 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use super::CallError;
-use crate::pki::Identity;
+use crate::{connect::Unverified, pki::Identity};
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,10 @@ impl Trust {
         let told = |error: Error| CallError(error.to_string());
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(told)?;
-        let verifier = Arc::new(Verifier::new(self, provider)?);
+        let verifier: Arc<dyn ServerCertVerifier> = match self {
+            Self::Insecure => Arc::new(Unverified::new(provider)),
+            Self::Bundle(bundle) => Arc::new(Known::new(bundle, provider)?),
+        };
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         match identity {
             None => Ok(builder.with_no_client_auth()),
@@ -48,7 +51,7 @@ impl Trust {
 }
 
 /// The authorities of this machine, read once.
-fn system() -> &'static [CertificateDer<'static>] {
+pub(crate) fn system() -> &'static [CertificateDer<'static>] {
     static KNOWN: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     KNOWN.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();
@@ -59,33 +62,27 @@ fn system() -> &'static [CertificateDer<'static>] {
     })
 }
 
-#[derive(Debug)]
-struct Verifier {
-    provider: Arc<CryptoProvider>,
-    /// None: anyone's.
-    known: Option<Known>,
-}
-
+/// Certificates of these authorities, and those that stand among them.
 #[derive(Debug)]
 struct Known {
     /// None where there are no authorities at all.
     chains: Option<Arc<WebPkiServerVerifier>>,
     authorities: Vec<CertificateDer<'static>>,
+    /// Verifies what is signed in a handshake, whoever's certificate it is.
+    signatures: Unverified,
 }
 
-impl Verifier {
-    fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, CallError> {
-        let authorities = match trust {
-            Trust::Insecure => return Ok(Self { provider, known: None }),
-            Trust::Bundle(bundle) if bundle.is_empty() => system().to_vec(),
-            Trust::Bundle(bundle) => {
-                let all: Vec<_> = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok).collect();
-                if all.is_empty() {
-                    let why = "unable to load root certificates: unable to parse bytes as PEM block";
-                    return Err(CallError(why.into()));
-                }
-                all
+impl Known {
+    fn new(bundle: &[u8], provider: Arc<CryptoProvider>) -> Result<Self, CallError> {
+        let authorities = if bundle.is_empty() {
+            system().to_vec()
+        } else {
+            let all: Vec<_> = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok).collect();
+            if all.is_empty() {
+                let why = "unable to load root certificates: unable to parse bytes as PEM block";
+                return Err(CallError(why.into()));
             }
+            all
         };
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(authorities.iter().cloned());
@@ -95,11 +92,9 @@ impl Verifier {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             Some(builder.build().map_err(|error| CallError(error.to_string()))?)
         };
-        Ok(Self { provider, known: Some(Known { chains, authorities }) })
+        Ok(Self { chains, authorities, signatures: Unverified::new(provider) })
     }
-}
 
-impl Known {
     fn verify(
         &self,
         certificate: &CertificateDer<'_>,
@@ -193,7 +188,7 @@ fn names(certificate: &X509Certificate<'_>) -> Names {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for Known {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -202,8 +197,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(known) = &self.known else { return Ok(ServerCertVerified::assertion()) };
-        let verified = known.verify(end_entity, intermediates, name, ocsp, now);
+        let verified = self.verify(end_entity, intermediates, name, ocsp, now);
         verified.map_err(|error| Error::General(words(&error, end_entity, name, now)))?;
         Ok(ServerCertVerified::assertion())
     }
@@ -214,7 +208,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        self.signatures.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -223,10 +217,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        self.signatures.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.signatures.supported_verify_schemes()
     }
 }

@@ -30,13 +30,7 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
     if media == Media::Protobuf {
         return protobuf_object(body, kind, &unrecognized);
     }
-    let (json, repeated) = match media {
-        Media::Yaml => {
-            let parsed = yaml::parse(body).map_err(|why| unrecognized(&why))?;
-            (Cow::Owned(parsed.value.to_string().into_bytes()), parsed.duplicates)
-        }
-        _ => (Cow::Borrowed(body), Vec::new()),
-    };
+    let (json, repeated) = as_json(body, media).map_err(|why| unrecognized(&why))?;
     let (given_version, given_kind) = decode::kind(&json)
         .map_err(|why| unrecognized(&format!("couldn't get version/kind; json parse error: {why}")))?;
     let given = given(kind, &given_version, &given_kind);
@@ -49,29 +43,42 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
     let decoded = decoded.map_err(|why| cannot(&why))?;
     same_version(kind, &given)?;
     let object = named(decoded.value, kind);
-    let warnings = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        FieldValidation::Warn => [repeated, decoded.strict].concat(),
-        FieldValidation::Strict if repeated.is_empty() && decoded.strict.is_empty() => Vec::new(),
-        FieldValidation::Strict => {
-            let all: Vec<_> = yaml::strict_error(&repeated).into_iter().chain(decoded.strict).collect();
-            return Err(cannot(&format!("strict decoding error: {}", all.join(", "))));
-        }
-    };
+    let warnings = judged(validation, repeated, decoded.strict).map_err(|why| cannot(&why))?;
     Ok(Decoded { object, warnings })
+}
+
+/// A body as JSON, and what it repeats if it is YAML.
+fn as_json(body: &[u8], media: Media) -> std::result::Result<(Cow<'_, [u8]>, Vec<String>), impl std::fmt::Display> {
+    match media {
+        Media::Yaml => {
+            yaml::parse(body).map(|parsed| (parsed.value.to_string().into_bytes().into(), parsed.duplicates))
+        }
+        _ => Ok((body.into(), Vec::new())),
+    }
+}
+
+/// What becomes of what a strict decoder found: the warnings, or why the body is refused.
+fn judged(
+    validation: FieldValidation,
+    repeated: Vec<String>,
+    strict: Vec<String>,
+) -> std::result::Result<Vec<String>, String> {
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok([repeated, strict].concat()),
+        FieldValidation::Strict if repeated.is_empty() && strict.is_empty() => Ok(Vec::new()),
+        FieldValidation::Strict => {
+            let all: Vec<_> = yaml::strict_error(&repeated).into_iter().chain(strict).collect();
+            Err(format!("strict decoding error: {}", all.join(", ")))
+        }
+    }
 }
 
 /// A custom resource that a client sends. It may say that it is of another kind, which is found later.
 pub fn custom(body: &[u8], media: Media, definition: &Definition, validation: FieldValidation) -> Result<Decoded> {
     let kind = &definition.gvk;
     let unrecognized = |why: &dyn std::fmt::Display| unrecognized(kind, body, why);
-    let (json, repeated) = match media {
-        Media::Yaml => {
-            let parsed = yaml::parse(body).map_err(|why| unrecognized(&why))?;
-            (Cow::Owned(parsed.value.to_string().into_bytes()), parsed.duplicates)
-        }
-        _ => (Cow::Borrowed(body), Vec::new()),
-    };
+    let (json, repeated) = as_json(body, media).map_err(|why| unrecognized(&why))?;
     let (given_version, given_kind) = decode::kind(&json)
         .map_err(|why| unrecognized(&format!("couldn't get version/kind; json parse error: {why}")))?;
     if given_kind.is_empty() {
@@ -87,15 +94,7 @@ pub fn custom(body: &[u8], media: Media, definition: &Definition, validation: Fi
     same_version(kind, &given)?;
     let unknown = unknown.iter().map(|path| format!("unknown field {}", crds::field::quote(path)));
     let strict: Vec<String> = decoded.strict.into_iter().chain(unknown).collect();
-    let warnings = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        FieldValidation::Warn => [repeated, strict].concat(),
-        FieldValidation::Strict if repeated.is_empty() && strict.is_empty() => Vec::new(),
-        FieldValidation::Strict => {
-            let all: Vec<_> = yaml::strict_error(&repeated).into_iter().chain(strict).collect();
-            return Err(cannot(&format!("strict decoding error: {}", all.join(", "))));
-        }
-    };
+    let warnings = judged(validation, repeated, strict).map_err(|why| cannot(&why))?;
     Ok(Decoded { object, warnings })
 }
 

@@ -7,16 +7,14 @@ use crds::user::User;
 use futures::StreamExt;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::{MemoryStore, Op, Options, Store, Txn};
 use tower_service::Service;
 
 use super::{Configuration, EncryptedStore};
 use crate::{
-    auth::{Authenticator, issuer::Issuer},
-    pipeline::Apiserver,
-    random::Random,
+    pipeline::{Apiserver, tests},
+    start::Guards,
 };
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
@@ -39,10 +37,7 @@ fn configuration(resources: &[&str], providers: &[Value]) -> Configuration {
 }
 
 async fn server(store: Arc<dyn Store>) -> Arc<Apiserver> {
-    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    let audiences = ["https://here".to_owned()];
-    let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
-    Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Random::seeded(1)).await.unwrap()
+    tests::server(store, Guards::default()).await
 }
 
 async fn send(server: &Arc<Apiserver>, method: &str, path: &str, body: Value) -> (StatusCode, Value) {

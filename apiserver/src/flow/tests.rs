@@ -5,16 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crds::user::User;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::{MemoryStore, Options as StoreOptions};
 use tower_service::Service;
 
 use super::*;
 use crate::{
-    auth::{Authenticator, issuer::Issuer},
-    pipeline::Apiserver,
-    random::Random,
+    pipeline::{Apiserver, tests},
     request::Query,
     start::Guards,
 };
@@ -22,20 +18,7 @@ use crate::{
 const GROUP: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 
 async fn server(options: Options) -> Arc<Apiserver> {
-    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    let audiences = ["https://here".to_owned()];
-    let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
-    let store = Arc::new(MemoryStore::new(&StoreOptions::default()));
-    let guards = Guards { flow: options, ..Guards::default() };
-    let server = Apiserver::guarded(
-        store,
-        Authenticator::new(issuer),
-        None,
-        Arc::new(Timestamp::now),
-        Random::seeded(1),
-        guards,
-    );
-    server.await.unwrap()
+    tests::server(tests::memory(), Guards { flow: options, ..Guards::default() }).await
 }
 
 async fn send(

@@ -9,30 +9,38 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, BodyStream, Full};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::{MemoryStore, Options};
+use store::{MemoryStore, Options, Store};
 use tower_service::Service;
 
 use super::Apiserver;
 use crate::{
     auth::{Authenticator, issuer::Issuer},
     codec::body::Body,
+    random::Random,
     server::InProcess,
+    start::Guards,
 };
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A server over this store, with what watches over its requests.
+pub(crate) async fn server(store: Arc<dyn Store>, guards: Guards) -> Arc<Apiserver> {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let audiences = ["https://here".to_owned()];
+    let authenticator = Authenticator::new(Issuer::new(&audiences, &audiences, &key, &[]).unwrap());
+    let (clock, random) = (Arc::new(Timestamp::now), Random::seeded(1));
+    Apiserver::guarded(store, authenticator, None, clock, random, guards).await.unwrap()
+}
+
+pub(crate) fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(&Options::default()))
+}
 
 pub(crate) struct Client(InProcess);
 
 impl Client {
     pub(crate) async fn new() -> (Arc<Apiserver>, Self) {
-        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        let audiences = ["https://here".to_owned()];
-        let issuer = Issuer::new(&audiences, &audiences, &key, &[]).unwrap();
-        let store = Arc::new(MemoryStore::new(&Options::default()));
-        let apiserver =
-            Apiserver::open(store, Authenticator::new(issuer), None, Arc::new(Timestamp::now), Default::default())
-                .await
-                .unwrap();
+        let apiserver = server(memory(), Guards::default()).await;
         let client = Self(apiserver.service(User::named("admin", &[User::MASTERS])));
         let (code, _) = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
         assert_eq!(code, StatusCode::CREATED);

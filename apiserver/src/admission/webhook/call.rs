@@ -44,62 +44,58 @@ pub struct Remarks {
     pub audit_annotations: Vec<(String, String)>,
 }
 
-/// Asks a webhook; `object` and `old` are in the version that it wants. What it remarks counts whatever it decides.
-#[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
-pub async fn call(
-    hook: &Hook,
-    mutates: bool,
-    attributes: &Attributes,
-    matched: &Matched,
-    object: Option<&Value>,
-    old: Option<&Value>,
-    wait_max: Duration,
-    world: &World,
-) -> (Result<Answer, CallFailure>, Remarks) {
-    let mut remarks = Remarks::default();
-    let verdict = match ask(hook, mutates, attributes, matched, object, old, wait_max, world).await {
-        Ok(verdict) => verdict,
-        Err(failure) => return (Err(failure), remarks),
-    };
-    let annotations = verdict.audit_annotations.into_iter();
-    remarks.audit_annotations = annotations.map(|(key, value)| (format!("{}/{key}", hook.name), value)).collect();
-    remarks.warnings = verdict.warnings;
-    if !verdict.allowed {
-        return (Err(CallFailure::Refused(denied(&hook.name, verdict.status))), remarks);
-    }
-    (Ok(Answer { patch: verdict.patch, patch_type: verdict.patch_type }), remarks)
+/// A question to a webhook; `object` and `old` are in the version that it wants.
+pub struct Question<'a> {
+    pub hook: &'a Hook,
+    pub mutates: bool,
+    pub attributes: &'a Attributes,
+    pub matched: &'a Matched,
+    pub object: Option<&'a Value>,
+    pub old: Option<&'a Value>,
+    pub wait_max: Duration,
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
-async fn ask(
-    hook: &Hook,
-    mutates: bool,
-    attributes: &Attributes,
-    matched: &Matched,
-    object: Option<&Value>,
-    old: Option<&Value>,
-    wait_max: Duration,
-    world: &World,
-) -> Result<review::Verdict, CallFailure> {
-    if attributes.dry_run && !hook.allows_dry_run {
-        let why = format!("admission webhook {} does not support dry run", quote(&hook.name));
-        return Err(CallFailure::Refused(ApiError::bad_request(why)));
+impl Question<'_> {
+    /// Asks. What the webhook remarks counts whatever it decides.
+    pub async fn call(&self, world: &World) -> (Result<Answer, CallFailure>, Remarks) {
+        let mut remarks = Remarks::default();
+        let verdict = match self.ask(world).await {
+            Ok(verdict) => verdict,
+            Err(failure) => return (Err(failure), remarks),
+        };
+        let name = &self.hook.name;
+        let annotations = verdict.audit_annotations.into_iter();
+        remarks.audit_annotations = annotations.map(|(key, value)| (format!("{name}/{key}"), value)).collect();
+        remarks.warnings = verdict.warnings;
+        if !verdict.allowed {
+            return (Err(CallFailure::Refused(denied(name, verdict.status))), remarks);
+        }
+        (Ok(Answer { patch: verdict.patch, patch_type: verdict.patch_type }), remarks)
     }
-    let Some(version) = hook.version else {
-        let why = "could not create admission objects: webhook does not accept known AdmissionReview versions \
-                   (v1, v1beta1)";
-        return Err(CallFailure::Calling(why.to_owned()));
-    };
-    hook.webhook.usable().map_err(|why| CallFailure::Calling(format!("could not get REST client: {why}")))?;
-    let uid = world.random.uid();
-    let question = review::question(version, &uid, attributes, matched, object, old).map_err(CallFailure::Refused)?;
-    let failed = |why: String| CallFailure::Calling(format!("failed to call webhook: {why}"));
-    let body = hook.webhook.post(world, question, hook.timeout.min(wait_max)).await;
-    let body = body.map_err(|why| failed(why.to_string()))?;
-    review::verdict(version, &uid, mutates, &body).map_err(|invalid| match invalid {
-        review::Invalid::Undecodable(why) => failed(why),
-        review::Invalid::Response(why) => CallFailure::Calling(format!("received invalid webhook response: {why}")),
-    })
+
+    async fn ask(&self, world: &World) -> Result<review::Verdict, CallFailure> {
+        let Self { hook, attributes, .. } = *self;
+        if attributes.dry_run && !hook.allows_dry_run {
+            let why = format!("admission webhook {} does not support dry run", quote(&hook.name));
+            return Err(CallFailure::Refused(ApiError::bad_request(why)));
+        }
+        let Some(version) = hook.version else {
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions \
+                       (v1, v1beta1)";
+            return Err(CallFailure::Calling(why.to_owned()));
+        };
+        hook.webhook.usable().map_err(|why| CallFailure::Calling(format!("could not get REST client: {why}")))?;
+        let uid = world.random.uid();
+        let question = review::question(version, &uid, attributes, self.matched, self.object, self.old);
+        let question = question.map_err(CallFailure::Refused)?;
+        let failed = |why: String| CallFailure::Calling(format!("failed to call webhook: {why}"));
+        let body = hook.webhook.post(world, question, hook.timeout.min(self.wait_max)).await;
+        let body = body.map_err(|why| failed(why.to_string()))?;
+        review::verdict(version, &uid, self.mutates, &body).map_err(|invalid| match invalid {
+            review::Invalid::Undecodable(why) => failed(why),
+            review::Invalid::Response(why) => CallFailure::Calling(format!("received invalid webhook response: {why}")),
+        })
+    }
 }
 
 /// The webhook's own Status, made a refusal.
