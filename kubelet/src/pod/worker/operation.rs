@@ -115,8 +115,10 @@ pub(super) async fn stop(
 /// To stop a container that was never started does nothing: it would be stopped for ever, and has nothing to tell.
 async fn remove_unstarted(agent: &Agent, id: &str) {
     let status = agent.runtime.container_status(id.to_owned()).await;
-    if status.is_ok_and(|s| s.state == cri::ContainerState::ContainerCreated as i32) {
-        remove_container(agent, id).await;
+    let unstarted = status.is_ok_and(|s| s.state == cri::ContainerState::ContainerCreated as i32);
+    // A start that was given up may still be on its way through the runtime.
+    if unstarted && !remove_container(agent, id).await {
+        tokio::time::sleep(super::RETRY).await;
     }
 }
 
@@ -203,9 +205,10 @@ pub(super) async fn remove(agent: &Agent, pod: &Pod, seen: &Observed) {
     }
 }
 
-/// Removes a container with the link to its log.
-pub(crate) async fn remove_container(agent: &Agent, id: &str) {
-    if let Err(error) = gone(agent.runtime.remove_container(id.to_owned()).await) {
+/// Removes a container with the link to its log. Says whether the container is gone.
+pub(crate) async fn remove_container(agent: &Agent, id: &str) -> bool {
+    let removed = gone(agent.runtime.remove_container(id.to_owned()).await);
+    if let Err(error) = &removed {
         warn!(id, %error, "cannot remove a container");
     }
     let links = agent.system.list(&agent.config.container_log_dir).unwrap_or_default();
@@ -215,6 +218,7 @@ pub(crate) async fn remove_container(agent: &Agent, id: &str) {
             debug!(%error, "cannot remove the link to a log");
         }
     }
+    removed.is_ok()
 }
 
 /// The write that brings the API up to date, if it is not.
