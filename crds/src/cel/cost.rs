@@ -202,7 +202,8 @@ impl Coster<'_> {
             decl = match &**step {
                 "@items" | "@values" => decl.item()?,
                 "@keys" => decl.key()?,
-                field => decl.field(field)?,
+                // The attributes of a device have one size, whatever their names.
+                field => decl.field(field).or_else(|| decl.item().filter(|item| *item.ty() == Type::Any))?,
             };
         }
         Some(Estimate { min: 0, max: decl.most_elements() })

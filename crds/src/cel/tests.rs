@@ -248,5 +248,6 @@ fn patches_and_devices() {
     ] {
         let program = device::env().compile(source).unwrap();
         assert_eq!(program.evaluate(&bindings, CALL_LIMIT).value, Ok(Value::Bool(want)), "{source}");
+        assert!(program.estimate(Some(&device::decl())).max < 100, "{source}");
     }
 }

@@ -1,6 +1,4 @@
 //! What a claim asks for: requests for devices, constraints among them, their configuration.
-//!
-//! Whether expressions compile is checked elsewhere.
 
 use k8s_openapi::{
     api::resource::v1::{
@@ -13,6 +11,7 @@ use serde_json::Value;
 
 use super::name;
 use crate::{
+    cel::{Type, device},
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
     meta,
@@ -23,7 +22,6 @@ pub const CONFIGURATIONS_MAX: usize = 32;
 pub const SELECTORS_MAX: usize = 32;
 const CONSTRAINTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
-const EXPRESSION_LENGTH_MAX: usize = 10 << 10;
 const PARAMETERS_LENGTH_MAX: usize = 10 << 10;
 const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
 const NO_SUCH_REQUEST: &str =
@@ -163,11 +161,31 @@ pub fn validate_selectors(selectors: &[DeviceSelector], path: &Path, errors: &mu
         let path = path.child("cel");
         match &selector.cel {
             None => errors.push(Error::required(path, "")),
-            Some(cel) if cel.expression.len() > EXPRESSION_LENGTH_MAX => {
-                errors.push(Error::too_long(path.child("expression"), EXPRESSION_LENGTH_MAX as i64));
+            Some(cel) if cel.expression.len() > device::SELECTOR_LENGTH => {
+                errors.push(Error::too_long(path.child("expression"), device::SELECTOR_LENGTH as i64));
             }
-            Some(_) => {}
+            Some(cel) => validate_expression(&cel.expression, path.child("expression"), errors),
         }
+    }
+}
+
+/// An attribute has any type, so an expression that ends with one may be true.
+fn validate_expression(source: &str, path: Path, errors: &mut Errors) {
+    let program = match device::env().compile(source) {
+        Ok(program) => program,
+        Err(issues) => {
+            errors.push(Error::invalid(path, source, format!("compilation failed: {issues}")));
+            return;
+        }
+    };
+    let ty = program.output();
+    if !matches!(ty, Type::Bool | Type::Any) {
+        let why = format!("must evaluate to bool or the unknown type, not {ty}");
+        errors.push(Error::invalid(path, source, why));
+    } else if let Some(why) = program.instantiation_error() {
+        errors.push(Error::internal(path, format!("program instantiation failed: {why}")));
+    } else if program.estimate(Some(&device::decl())).max > device::SELECTOR_LIMIT {
+        errors.push(Error::forbidden(path, "too complex, exceeds cost limit"));
     }
 }
 
