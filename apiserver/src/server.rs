@@ -1,5 +1,7 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, and one warp filter that hands every request to the pipeline.
 
+mod gather;
+
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
@@ -22,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceBuilder;
 use warp::{Filter, Reply};
 
+use self::gather::Gathering;
 use crate::{
     access::Identity,
     auth::{
@@ -149,9 +152,10 @@ impl Connection {
             })
             .service(warp::service(filter(self.apiserver)));
         let builder = builder();
+        let stream = Gathering::new(stream);
         let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-        if let Err(error) = graceful.watch(connection.into_owned()).await {
+            builder.serve_connection_with_upgrades(TokioIo::new(stream.handle()), TowerToHyperService::new(service));
+        if let Err(error) = gather::in_turns(graceful.watch(connection.into_owned()), stream).await {
             tracing::debug!(%error, remote = %self.remote, "a connection broke");
         }
     }

@@ -137,20 +137,28 @@ pub(super) async fn resize(
     name: String,
     resources: cri::LinuxContainerResources,
 ) -> Outcome {
-    if agent.config.cgroups_per_qos {
-        let group = cgroup::parent(&agent.config.cgroup_root, &pod);
-        if let Err(error) = agent.system.create_group(&group, &crate::pod::resource::group(&pod)) {
-            debug!(%error, "cannot change the group of a pod");
-        }
-    }
+    // A pod's group cannot be less than what is in it: it grows before its containers, and shrinks after the last of them.
+    let grown = fit_group(&agent, &pod);
     match agent.runtime.update_resources(id.clone(), resources.clone()).await {
-        Ok(()) => Outcome::Resized(id, Some(resources)),
+        Ok(()) => {
+            if let Err(error) = grown.or_else(|_| fit_group(&agent, &pod)) {
+                debug!(pod = pod.title(), %error, "cannot change the group of a pod");
+            }
+            Outcome::Resized(id, Some(resources))
+        }
         Err(error) => {
             warn!(pod = pod.title(), container = name, %error, "cannot change the resources of a container");
             tokio::time::sleep(super::RETRY).await;
             Outcome::Resized(id, None)
         }
     }
+}
+
+fn fit_group(agent: &Agent, pod: &Pod) -> std::io::Result<()> {
+    if !agent.config.cgroups_per_qos {
+        return Ok(());
+    }
+    agent.system.create_group(&cgroup::parent(&agent.config.cgroup_root, pod), &crate::pod::resource::group(pod))
 }
 
 /// Gives back what a preparation made; logs and last words stay for as long as the API has the pod.
