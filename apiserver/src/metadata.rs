@@ -7,6 +7,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::de::value::MapDeserializer;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 /// Longer prefixes are cut, so that the five random characters fit into a DNS label.
 const PREFIX_LENGTH_MAX: usize = 58;
 const SUFFIX_LENGTH: usize = 5;
+const MANAGED: &str = "managedFields";
 /// Without vowels and look-alikes.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -25,6 +27,25 @@ pub fn read(object: &Value) -> Result<ObjectMeta> {
     match object.get("metadata") {
         None | Some(Value::Null) => Ok(ObjectMeta::default()),
         Some(metadata) => serde::Deserialize::deserialize(metadata).map_err(|e| ApiError::bad_request(e.to_string())),
+    }
+}
+
+/// The same without managed fields, which nothing but apply looks into, and which are long.
+pub fn read_unmanaged(object: &Value) -> Result<ObjectMeta> {
+    let Some(metadata) = object.get("metadata").and_then(Value::as_object) else { return read(object) };
+    let fields = metadata.iter().filter(|(name, _)| *name != MANAGED).map(|(name, value)| (name.as_str(), value));
+    serde::Deserialize::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
+        .map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+/// Takes the managed fields out of an object, for as long as something is done that does not need them.
+pub fn take_managed(object: &mut Value) -> Option<Value> {
+    fields(object)?.remove(MANAGED)
+}
+
+pub fn put_managed(object: &mut Value, managed: Option<Value>) {
+    if let (Some(managed), Some(metadata)) = (managed, fields(object)) {
+        metadata.insert(MANAGED.into(), managed);
     }
 }
 

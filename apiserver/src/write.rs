@@ -117,14 +117,12 @@ pub type Source<'a> = dyn FnMut(Option<&Value>) -> Result<Value> + Send + 'a;
 /// Sets what was left out, and brings the object into the form of its type.
 pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Result<()> {
     // An empty list of managed fields says something, which the canonical form does not.
-    let managed = metadata::fields(object).and_then(|metadata| metadata.remove("managedFields"));
+    let managed = metadata::take_managed(object);
     let empties = typed::empties(object);
     definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
     typed::canonical(definition, object);
     typed::restore(object, &empties);
-    if let (Some(managed), Some(metadata)) = (managed, metadata::fields(object)) {
-        metadata.insert("managedFields".into(), managed);
-    }
+    metadata::put_managed(object, managed);
     Ok(())
 }
 

@@ -1,15 +1,20 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or terminating; some namespaces stay forever.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::StatusCause};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 
 use super::{Attributes, Operation, Plugin};
 use crate::{
+    cache::{Object, key_of},
     error::{ApiError, Result, Subject},
     world::World,
 };
 
+/// Where they are kept.
+const NAMESPACES: &str = "namespaces";
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 #[derive(Default)]
@@ -70,17 +75,22 @@ impl Plugin for NamespaceLifecycle {
 
 /// The cache's answer counts while it is up to date; otherwise the store is asked.
 async fn phase(namespace: &str, world: &World) -> Result<String> {
-    if let Some(object) = world.cache.prefix("namespaces").get("", namespace) {
-        let newest = world.store.revision().await.map_err(ApiError::from_store)?;
-        if world.cache.revision() >= newest {
-            return Ok(object.decode::<Phase>()?.status.phase);
+    let cached = world.cache.prefix(NAMESPACES).get("", namespace);
+    let object = match cached {
+        Some(object) if world.cache.revision() >= world.store.revision().await.map_err(ApiError::from_store)? => object,
+        cached => {
+            let live = world.store.get(&key_of(NAMESPACES, "", namespace)).await.map_err(ApiError::from_store)?;
+            let Some(live) = live else {
+                return Err(ApiError::not_found(Subject { group: "", resource: "namespaces", name: namespace }));
+            };
+            // Most often only other objects have changed.
+            match cached.filter(|object| object.revision == live.modified) {
+                Some(object) => object,
+                None => Arc::new(Object::new(&live)?),
+            }
         }
-    }
-    let live = world.get_live::<Namespace>("", namespace).await?;
-    let Some(live) = live else {
-        return Err(ApiError::not_found(Subject { group: "", resource: "namespaces", name: namespace }));
     };
-    Ok(live.status.and_then(|s| s.phase).unwrap_or_default())
+    Ok(object.decode::<Phase>()?.status.phase)
 }
 
 fn terminating(attributes: &Attributes) -> ApiError {

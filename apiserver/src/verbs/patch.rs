@@ -122,7 +122,7 @@ pub async fn write(
 fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
     if kind == Kind::Apply {
         let why = |why| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}"));
-        return decode::yaml(body).map_err(why).map(|value| (value, decode::yaml_duplicates(body)));
+        return decode::yaml(body).map_err(why);
     }
     let decoded = crds::schema::decode::any(body).map_err(|why| match kind {
         Kind::Json | Kind::Merge => ApiError::bad_request(format!("error decoding patch: {why}")),

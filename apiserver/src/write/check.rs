@@ -6,6 +6,7 @@ use crds::{
     meta::{self, Rule},
 };
 use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::{Current, Writer};
@@ -60,12 +61,14 @@ impl Writer<'_> {
             validate_name: &|name| definition.rules.validate_name(name),
         };
         meta::create(&metadata::read(object)?, &rule, &mut errors);
+        let managed = metadata::take_managed(object);
         let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
         meta::segments(&metadata::read(object)?, definition.namespaced, &mut errors);
         self.refuse(object, &errors)?;
+        metadata::put_managed(object, managed);
         self.warnings.extend(warnings);
         Ok(())
     }
@@ -74,7 +77,8 @@ impl Writer<'_> {
         metadata::match_namespace(object, self.expected_namespace())?;
         metadata::forget_self_link(object);
         self.same_kind(object)?;
-        let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read(old)?);
+        let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
+        let managed = (metadata::take_managed(object), new_meta.managed_fields.take());
         meta::keep(&mut new_meta, &old_meta);
         metadata::write(object, &new_meta)?;
         let definition = self.definition.clone();
@@ -83,7 +87,8 @@ impl Writer<'_> {
         let warnings = definition.rules.update(object, old, &self.request(), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
-        let new_meta = metadata::read(object)?;
+        let new_meta = ObjectMeta { managed_fields: managed.1, ..metadata::read(object)? };
+        metadata::put_managed(object, managed.0);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
         meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
