@@ -30,6 +30,7 @@ pub mod rbac;
 pub mod resource;
 pub mod scheduling;
 pub mod storage;
+pub mod storagemigration;
 
 /// In the order of discovery: groups by upstream's priority, resources by name.
 pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
@@ -105,3 +106,102 @@ pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
         Definition::of::<api::flowcontrol::v1::PriorityLevelConfiguration>(),
     ]
 });
+
+/// The rest of the table: versions that are not general yet, and kinds that have only such. They are served if they are
+/// turned on; what is stored of them is read in any case.
+pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
+    vec![
+        Definition::version_of::<api::networking::v1::IPAddress>("v1beta1"),
+        Definition::version_of::<api::networking::v1::ServiceCIDR>("v1beta1"),
+        Definition::version_of::<api::storage::v1::VolumeAttributesClass>("v1beta1"),
+        Definition::of::<api::certificates::v1beta1::ClusterTrustBundle>(),
+        Definition::version_of::<api::certificates::v1beta1::ClusterTrustBundle>("v1alpha1"),
+        Definition::of::<api::coordination::v1beta1::LeaseCandidate>(),
+        Definition::version_of::<api::coordination::v1beta1::LeaseCandidate>("v1alpha2"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicy>("v1beta1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicyBinding>("v1beta1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicy>("v1alpha1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicyBinding>("v1alpha1"),
+        Definition::version_of::<api::resource::v1::DeviceClass>("v1beta1"),
+        Definition::converted::<api::resource::v1::ResourceClaim>(
+            "v1beta1",
+            resource::v1beta1::claim_to_v1,
+            resource::v1beta1::claim_from_v1,
+        ),
+        Definition::converted::<api::resource::v1::ResourceClaimTemplate>(
+            "v1beta1",
+            resource::v1beta1::template_to_v1,
+            resource::v1beta1::template_from_v1,
+        ),
+        Definition::converted::<api::resource::v1::ResourceSlice>(
+            "v1beta1",
+            resource::v1beta1::slice_to_v1,
+            resource::v1beta1::slice_from_v1,
+        ),
+        Definition::version_of::<api::resource::v1::DeviceClass>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceClaim>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceClaimTemplate>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceSlice>("v1beta2"),
+        Definition::version_of::<api::resource::v1alpha3::DeviceTaintRule>("v1beta2"),
+        Definition::of::<api::resource::v1alpha3::DeviceTaintRule>(),
+        Definition::of::<api::storagemigration::v1beta1::StorageVersionMigration>(),
+    ]
+});
+
+/// The whole table, in the order of discovery.
+pub fn all() -> impl Iterator<Item = &'static Definition> {
+    KINDS.iter().chain(OFF.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::schema::{self, Schema, Shape, TypeId};
+
+    /// The paths of all fields of a type, with their shapes; of types that contain themselves, once.
+    fn fields(schema: &Schema, ty: TypeId, path: &str, above: &mut Vec<TypeId>, found: &mut BTreeSet<String>) {
+        if above.contains(&ty) {
+            return;
+        }
+        above.push(ty);
+        for field in &schema.get(ty).fields {
+            let path = format!("{path}.{}", field.json);
+            let mut shape = &field.shape;
+            while let Shape::List(inner) | Shape::Map(inner) = shape {
+                shape = inner;
+            }
+            match shape {
+                Shape::Object(inner) => fields(schema, *inner, &path, above, found),
+                shape => drop(found.insert(format!("{path} {shape:?}"))),
+            }
+        }
+        above.pop();
+    }
+
+    #[test]
+    fn versions_without_a_conversion_have_the_same_fields() {
+        let schema = schema::builtin();
+        for off in OFF.iter() {
+            assert!(off.facts.get().is_some(), "{:?}", off.gvk);
+            assert_eq!(schema.kind(&off.gvk.group, &off.gvk.version, &off.gvk.kind), schema.id(&off.schema_name));
+            assert!(!crate::version::is_general(&off.gvk.version), "{:?} is on", off.gvk);
+            let Some(conversion) = off.conversion else { continue };
+            let stored = all()
+                .find(|d| (&*d.gvk.group, &*d.gvk.version) == conversion.stored && d.gvk.kind == off.gvk.kind)
+                .expect("the stored version is in the table");
+            assert_eq!(stored.storage_prefix, off.storage_prefix);
+            let probe = serde_json::json!({"probe": 1});
+            if (conversion.to_stored)(probe.clone()) != probe {
+                continue;
+            }
+            let of = |definition: &Definition| {
+                let mut found = BTreeSet::new();
+                fields(schema, definition.facts.get().unwrap().1, "", &mut Vec::new(), &mut found);
+                found
+            };
+            assert_eq!(of(off), of(stored), "{:?}", off.gvk);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crds::{
     kind::{Definition, Gvk},
-    kinds::KINDS,
+    kinds,
     schema::{self, Schema, TypeId, encode, protobuf, stored},
 };
 use serde_json::Value;
@@ -42,7 +42,7 @@ fn definition_of(value: &Value) -> Option<&'static Definition> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
     let is_it = |gvk: &Gvk| gvk.kind == text("kind") && gvk.group == group && gvk.version == version;
-    KINDS.iter().find(|definition| is_it(&definition.gvk))
+    kinds::all().find(|definition| is_it(&definition.gvk))
 }
 
 /// Leaves out what Go would leave out, and fills in what Go would write. Custom resources keep their own form, but for
