@@ -20,6 +20,7 @@ use crate::{
 };
 
 const SPEC: Path = Path::new("spec");
+const STATUS: Path = Path::new("status");
 const TAINT: &str = "io.k8s.api.resource.v1.DeviceTaint";
 const CONDITIONS_MAX: usize = 8;
 
@@ -88,7 +89,7 @@ impl Kind for DeviceTaintRule {
         if equal::same(&of(self), &of(old)) {
             return;
         }
-        let (conditions, path) = (of(self), Path::new("status").child("conditions"));
+        let (conditions, path) = (of(self), STATUS.child("conditions"));
         condition::validate(conditions.items(), &path, errors);
         if conditions.items().len() > CONDITIONS_MAX {
             errors.push(Error::too_many(path, conditions.items().len() as i64, CONDITIONS_MAX as i64));

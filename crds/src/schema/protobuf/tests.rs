@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::schema::{Or, Schema, Shape, builtin, decode as json_decode, encode::canonical};
+use crate::schema::{Or, Schema, Shape, builtin, decode as json_decode, encode::canonical, sample::full};
 
 /// A small generator of numbers: the same objects in every run.
 struct Dice(u64);
@@ -91,49 +91,6 @@ fn every_kind_round_trips() {
         seen += 1;
     }
     assert!(seen > 150, "{seen} kinds");
-}
-
-/// A value in which every field is set, and to none that would be left out; of types within themselves, twice.
-fn full(schema: &Schema, shape: &Shape, above: &mut Vec<TypeId>) -> Value {
-    match shape {
-        Shape::Bool => json!(true),
-        Shape::Int32 => json!(-7),
-        Shape::Int64 => json!(1_i64 << 40),
-        Shape::Double => json!(2.5),
-        Shape::String => json!("text"),
-        Shape::Bytes => json!("AAEC"),
-        Shape::Time => json!("2026-01-02T03:04:05Z"),
-        Shape::MicroTime => json!("2026-01-02T03:04:05.123456Z"),
-        Shape::Duration => json!("1m5s"),
-        Shape::Quantity => json!("1500m"),
-        Shape::IntOrString => json!("25%"),
-        Shape::FieldsV1 => json!({"f:a": {".": {}}}),
-        Shape::Raw => json!({"apiVersion": "v1", "kind": "X", "n": 1}),
-        Shape::Any => json!({"a": [null, 1.5, "b"]}),
-        Shape::Object(id) | Shape::Either(id, _) => {
-            let within = above.iter().filter(|other| *other == id).count();
-            above.push(*id);
-            let fields = schema.get(*id).fields.iter().filter(|field| !field.numbers.is_empty());
-            // In the innermost one, what would go on for ever is not there.
-            let fields =
-                fields.filter(|field| within < 1 || !names(&field.shape).is_some_and(|id| above.contains(&id)));
-            let object = fields.map(|field| (field.json.to_string(), full(schema, &field.shape, above)));
-            let object = Value::Object(object.collect());
-            above.pop();
-            object
-        }
-        Shape::List(item) => json!([full(schema, item, above)]),
-        Shape::Map(item) => json!({"key": full(schema, item, above)}),
-    }
-}
-
-/// The type that a shape is made of.
-fn names(shape: &Shape) -> Option<TypeId> {
-    match shape {
-        Shape::Object(id) | Shape::Either(id, _) => Some(*id),
-        Shape::List(inner) | Shape::Map(inner) => names(inner),
-        _ => None,
-    }
 }
 
 /// Where a value differs from one that must have all that it has.
