@@ -16,6 +16,8 @@ pub mod presence;
 mod reconcile;
 mod registration;
 
+use crate::registry::Table;
+
 pub use registration::conditions_of_local_services;
 
 /// What the objects depend on.
@@ -74,6 +76,8 @@ enum Keep {
     Spec { always: bool },
     /// These fields are ours.
     Fields(&'static [&'static str]),
+    /// It must not be there, if these are its labels.
+    Absent,
 }
 
 impl Wanted {
@@ -106,7 +110,9 @@ impl Wanted {
 
     /// The next write, given the object as it is. Done when there is none; a create is followed by a status.
     pub fn plan(&self, existing: Option<&Value>, now: Timestamp) -> Option<Write> {
-        let Some(existing) = existing else { return Some(Write::Create(self.object.clone())) };
+        let Some(existing) = existing else {
+            return (self.keep != Keep::Absent).then(|| Write::Create(self.object.clone()));
+        };
         reconcile::plan(self.keep, &self.object, existing)
             .or_else(|| reconcile::status(self.status.as_ref()?, existing, now).map(Write::UpdateStatus))
     }
@@ -118,7 +124,7 @@ type Kind = (&'static str, &'static str, &'static str, &'static str);
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// All objects, in waves: those of one wave do not depend on one another.
-pub fn waves(cluster: &Cluster, now: Timestamp) -> Result<[Vec<Wanted>; 2], serde_json::Error> {
+pub fn waves(cluster: &Cluster, kinds: &Table, now: Timestamp) -> Result<[Vec<Wanted>; 2], serde_json::Error> {
     let namespaces =
         NAMESPACES.map(|name| Wanted::new(("", "v1", "namespaces", "Namespace"), "", name, json!({}), Keep::AsItIs));
     let mut first = Vec::from(namespaces);
@@ -129,8 +135,13 @@ pub fn waves(cluster: &Cluster, now: Timestamp) -> Result<[Vec<Wanted>; 2], serd
     second.extend(policy::priority_classes()?);
     second.extend(network::kubernetes(cluster));
     second.extend(policy::config_maps(cluster, now));
-    second.extend(registration::api_services()?);
+    second.extend(registration::api_services(kinds)?);
     Ok([first, second])
+}
+
+/// What earlier starts have left and this one does not want.
+pub fn gone(kinds: &Table) -> Vec<Wanted> {
+    registration::gone(kinds)
 }
 
 /// What all nodes may do, for the Node authorizer.

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use crds::kinds::KINDS;
+use crds::kinds;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use store::{Entry, Event, Op, Outcome, Page, Result, Revision, Store, StoreError, Txn};
 
@@ -46,7 +46,7 @@ impl EncryptedStore {
 impl Inner {
     fn new(store: Arc<dyn Store>, configuration: Configuration) -> Self {
         let mut built_in: HashMap<&str, (&str, &str)> = HashMap::new();
-        for kind in KINDS.iter() {
+        for kind in kinds::all() {
             let named = (&*kind.gvk.group, &*kind.plural);
             let known = built_in.entry(&kind.storage_prefix).or_insert(named);
             // Events are of two groups, and kept under the name of the older one.

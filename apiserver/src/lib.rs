@@ -33,6 +33,7 @@ pub mod random;
 pub mod registry;
 pub mod request;
 pub mod route;
+pub mod runtime_config;
 pub mod server;
 pub mod start;
 pub mod subresource;

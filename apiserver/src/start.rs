@@ -37,6 +37,7 @@ use crate::{
     pki::{Names, Pki, PkiError, Subject},
     random::Random,
     registry::Registry,
+    runtime_config::RuntimeConfig,
     server,
     world::World,
 };
@@ -70,6 +71,8 @@ pub struct Config {
     pub advertise: Option<IpAddr>,
     /// The addresses of Services.
     pub service_range: IpNet,
+    /// Which built-in kinds are served.
+    pub runtime: RuntimeConfig,
 }
 
 /// How the tokens of service accounts are made and verified.
@@ -134,6 +137,7 @@ impl Config {
             flow: flow::Options::default(),
             authentication: auth::config::Options::default(),
             authorization: Mode::DEFAULT.to_vec(),
+            runtime: RuntimeConfig::default(),
         }
     }
 }
@@ -220,6 +224,8 @@ pub struct Guards {
     pub flow: flow::Options,
     /// None: Node and RBAC.
     pub authorization: Option<Vec<Step>>,
+    /// Which built-in kinds there are at all.
+    pub runtime: RuntimeConfig,
 }
 
 /// A server that runs.
@@ -283,7 +289,7 @@ impl Apiserver {
         random: Random,
         guards: Guards,
     ) -> Result<Arc<Self>, StartError> {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(&guards.runtime));
         let mut authorizer = Authorizer::new(bootstrap::node_rules()?);
         if let Some(steps) = guards.authorization {
             authorizer = authorizer.with_steps(steps);
@@ -335,7 +341,12 @@ impl Apiserver {
         let connector = Connector::new(&pki.kubelet_client, None).map_err(StartError::Connector)?;
         let steps = config.authorization.iter().map(Mode::step).collect::<Result<_, _>>().map_err(ModeError::from)?;
         let authenticator = config.authentication.authenticator(issuer, &pki.front_proxy.certificate)?;
-        let guards = Guards { audit: Audit::open(&config.audit)?, flow: config.flow, authorization: Some(steps) };
+        let guards = Guards {
+            audit: Audit::open(&config.audit)?,
+            flow: config.flow,
+            authorization: Some(steps),
+            runtime: config.runtime.clone(),
+        };
         let (clock, random) = (Arc::new(Timestamp::now), Random::default());
         let apiserver = Self::guarded(store, authenticator, Some(connector), clock, random, guards).await?;
         apiserver.aggregator.identify(pki.front_proxy_client.clone());

@@ -29,7 +29,7 @@ mod escape;
 mod eval;
 mod issue;
 mod lexer;
-mod library;
+pub(crate) mod library;
 mod list;
 mod macros;
 mod map;

@@ -14,6 +14,7 @@ use k8s_openapi::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use self::versioned::Versioned;
 use crate::{
     condition,
     custom::Custom,
@@ -21,6 +22,8 @@ use crate::{
     schema::{self, Schema, TypeId},
     user::User,
 };
+
+mod versioned;
 
 type Text = Cow<'static, str>;
 
@@ -464,8 +467,12 @@ pub struct Gvk {
 
 impl Gvk {
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        group_version(&self.group, &self.version)
     }
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// How a version of a kind is turned into the version that is stored, and back.
@@ -570,6 +577,27 @@ impl Definition {
         }
     }
 
+    /// Another version of a kind, with the same fields.
+    pub fn version_of<K: Kind>(version: &'static str) -> Self {
+        Self::converted::<K>(version, |object| object, |object| object)
+    }
+
+    /// Another version of a kind, with fields of its own: they are turned into those of `K`, and back.
+    pub fn converted<K: Kind>(
+        version: &'static str,
+        to_stored: fn(Value) -> Value,
+        from_stored: fn(Value) -> Value,
+    ) -> Self {
+        let mut it = Self::of::<K>();
+        let conversion = Conversion { stored: (K::GROUP, K::VERSION), to_stored, from_stored };
+        it.gvk.version = version.into();
+        it.facts = Facts::built_in(&it.gvk);
+        it.schema_name = schema_name(K::GROUP, version, K::KIND).into();
+        it.rules = Arc::new(Versioned::new(it.rules, &it.gvk, conversion));
+        it.conversion = Some(conversion);
+        it
+    }
+
     pub fn with_conversion(mut self, conversion: Conversion) -> Self {
         self.conversion = Some(conversion);
         self
@@ -600,6 +628,7 @@ fn schema_name(group: &str, version: &str, kind: &str) -> String {
         "apiextensions.k8s.io" => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}"),
         "apiregistration.k8s.io" => format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}"),
         "flowcontrol.apiserver.k8s.io" => format!("io.k8s.api.flowcontrol.{version}.{kind}"),
+        "internal.apiserver.k8s.io" => format!("io.k8s.api.apiserverinternal.{version}.{kind}"),
         _ => format!("io.k8s.api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
     }
 }

@@ -30,6 +30,7 @@ pub mod rbac;
 pub mod resource;
 pub mod scheduling;
 pub mod storage;
+pub mod storagemigration;
 
 /// In the order of discovery: groups by upstream's priority, resources by name.
 pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
@@ -105,3 +106,91 @@ pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
         Definition::of::<api::flowcontrol::v1::PriorityLevelConfiguration>(),
     ]
 });
+
+/// The rest of the table: versions that are not general yet, and kinds that have only such. They are served if they are
+/// turned on; what is stored of them is read in any case.
+pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
+    vec![
+        Definition::version_of::<api::networking::v1::IPAddress>("v1beta1"),
+        Definition::version_of::<api::networking::v1::ServiceCIDR>("v1beta1"),
+        Definition::version_of::<api::storage::v1::VolumeAttributesClass>("v1beta1"),
+        Definition::of::<api::certificates::v1beta1::ClusterTrustBundle>(),
+        Definition::version_of::<api::certificates::v1beta1::ClusterTrustBundle>("v1alpha1"),
+        Definition::of::<api::coordination::v1beta1::LeaseCandidate>(),
+        Definition::version_of::<api::coordination::v1beta1::LeaseCandidate>("v1alpha2"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicy>("v1beta1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicyBinding>("v1beta1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicy>("v1alpha1"),
+        Definition::version_of::<api::admissionregistration::v1::MutatingAdmissionPolicyBinding>("v1alpha1"),
+        Definition::version_of::<api::resource::v1::DeviceClass>("v1beta1"),
+        Definition::converted::<api::resource::v1::ResourceClaim>(
+            "v1beta1",
+            resource::v1beta1::claim_to_v1,
+            resource::v1beta1::claim_from_v1,
+        ),
+        Definition::converted::<api::resource::v1::ResourceClaimTemplate>(
+            "v1beta1",
+            resource::v1beta1::template_to_v1,
+            resource::v1beta1::template_from_v1,
+        ),
+        Definition::converted::<api::resource::v1::ResourceSlice>(
+            "v1beta1",
+            resource::v1beta1::slice_to_v1,
+            resource::v1beta1::slice_from_v1,
+        ),
+        Definition::version_of::<api::resource::v1::DeviceClass>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceClaim>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceClaimTemplate>("v1beta2"),
+        Definition::version_of::<api::resource::v1::ResourceSlice>("v1beta2"),
+        Definition::version_of::<api::resource::v1alpha3::DeviceTaintRule>("v1beta2"),
+        Definition::of::<api::resource::v1alpha3::DeviceTaintRule>(),
+        Definition::of::<api::storagemigration::v1beta1::StorageVersionMigration>(),
+    ]
+});
+
+/// The whole table, in the order of discovery.
+pub fn all() -> impl Iterator<Item = &'static Definition> {
+    KINDS.iter().chain(OFF.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::schema::{self, Shape, decode, sample};
+
+    /// What a version says with all of its fields can be said in the version that is stored, and comes back.
+    #[test]
+    fn versions_are_converted_without_a_loss() {
+        let schema = schema::builtin();
+        let full = |definition: &Definition| {
+            let (_, ty) = definition.facts.get().expect("the type is known");
+            let mut object = sample::full(schema, &Shape::Object(ty), &mut Vec::new());
+            object["apiVersion"] = definition.gvk.api_version().into();
+            object["kind"] = definition.gvk.kind.as_ref().into();
+            object
+        };
+        let unknown = |definition: &Definition, mut object: Value| {
+            object["apiVersion"] = definition.gvk.api_version().into();
+            let (_, ty) = definition.facts.get().expect("the type is known");
+            decode::value(schema, ty, &object).expect("decodes").strict
+        };
+        for off in OFF.iter() {
+            assert_eq!(off.facts.get().map(|facts| facts.1), schema.id(&off.schema_name), "{:?}", off.gvk);
+            assert!(!crate::version::is_general(&off.gvk.version), "{:?} is on", off.gvk);
+            let Some(conversion) = off.conversion else { continue };
+            let stored = all()
+                .find(|d| (&*d.gvk.group, &*d.gvk.version) == conversion.stored && d.gvk.kind == off.gvk.kind)
+                .expect("the stored version is in the table");
+            assert_eq!(stored.storage_prefix, off.storage_prefix);
+            let (old, new) = (full(off), full(stored));
+            let there = (conversion.to_stored)(old.clone());
+            assert_eq!(unknown(stored, there.clone()), [""; 0], "{:?}", off.gvk);
+            assert_eq!((conversion.from_stored)(there), old);
+            let back = (conversion.from_stored)(new.clone());
+            assert_eq!(unknown(off, back.clone()), [""; 0], "{:?}", off.gvk);
+            assert_eq!((conversion.to_stored)(back), new);
+        }
+    }
+}

@@ -15,6 +15,8 @@ mod facts;
 pub mod go;
 pub mod prose;
 pub mod protobuf;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod stored;
 pub mod time;
 

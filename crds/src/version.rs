@@ -13,6 +13,31 @@ pub fn by_maturity(a: &str, b: &str) -> Ordering {
     }
 }
 
+/// How far a version has come; none: its name says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Alpha,
+    Beta,
+    General,
+}
+
+/// The level by the name alone, as `--runtime-config` tells versions apart: `v1`, `v1beta1`, `v1alpha1`.
+pub fn level(version: &str) -> Option<Level> {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let rest = version.strip_prefix('v')?;
+    let of = |word: &str| rest.split_once(word).is_some_and(|(major, minor)| is_number(major) && is_number(minor));
+    match () {
+        () if is_number(rest) => Some(Level::General),
+        () if of("beta") => Some(Level::Beta),
+        () if of("alpha") => Some(Level::Alpha),
+        () => None,
+    }
+}
+
+pub fn is_general(version: &str) -> bool {
+    level(version) == Some(Level::General)
+}
+
 /// `v2beta1` is (1, 2, 1).
 fn maturity(version: &str) -> Option<(u8, u64, u64)> {
     let rest = version.strip_prefix('v')?;
@@ -28,6 +53,21 @@ fn maturity(version: &str) -> Option<(u8, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels() {
+        for (version, want) in [
+            ("v1", Some(Level::General)),
+            ("v12beta3", Some(Level::Beta)),
+            ("v1alpha1", Some(Level::Alpha)),
+            ("v1beta", None),
+            ("vbeta1", None),
+            ("1", None),
+            ("v", None),
+        ] {
+            assert_eq!(level(version), want, "{version}");
+        }
+    }
 
     #[test]
     fn versions_by_maturity() {

@@ -7,6 +7,7 @@ use std::{
 
 use apiserver::{
     pipeline::Apiserver as Server,
+    runtime_config::RuntimeConfig,
     start::{Config, StoreKind},
 };
 use clap::{Args, ValueEnum};
@@ -42,6 +43,10 @@ pub struct Apiserver {
     /// An EncryptionConfiguration: how resources are encrypted in the store.
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
+    /// Turns built-in APIs on and off: group/version=true|false, group/version/resource=true|false (the core group is
+    /// empty: /v1), and api/all, api/ga, api/beta, api/alpha for all versions, or those of such names.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    runtime_config: Vec<String>,
     #[command(flatten)]
     service_accounts: service_account::Flags,
     #[command(flatten)]
@@ -83,6 +88,7 @@ impl Apiserver {
         let mut config = Config::new(data.path());
         (config.bind, config.secure_port, config.store) = (self.bind_address, self.secure_port, self.store.into());
         config.service_range = self.service_cluster_ip_range;
+        config.runtime = RuntimeConfig::parse(&self.runtime_config)?;
         config.encryption_provider_config = self.encryption_provider_config;
         self.etcd.put(&mut config);
         self.service_accounts.put(&mut config);

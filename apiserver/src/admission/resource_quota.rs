@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use super::{Attributes, Operation, Plugin, edit};
 use crate::{
     apply::{self, Manager, Reset},
-    cache::key_of,
+    cache::{key_of, object::stored_value},
     codec,
     error::{ApiError, Result},
     world::World,
@@ -116,7 +116,7 @@ async fn read(namespace: &str, world: &World) -> Result<Vec<(Entry, Quota)>> {
     for cached in world.list::<Quota>(namespace)? {
         let key = key_of("resourcequotas", namespace, cached.metadata.name.as_deref().unwrap_or_default());
         if let Some(entry) = world.store.get(&key).await.map_err(ApiError::from_store)? {
-            let quota = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
+            let quota = serde_json::from_value(stored_value(&entry)?).map_err(ApiError::internal)?;
             quotas.push((entry, quota));
         }
     }
@@ -125,7 +125,7 @@ async fn read(namespace: &str, world: &World) -> Result<Vec<(Entry, Quota)>> {
 
 /// The stored quota with this usage, owned as upstream's own write of the status would be.
 fn with_used(entry: &Entry, used: &Amounts, world: &World) -> Result<Value> {
-    let old: Value = serde_json::from_slice(&entry.value).map_err(ApiError::internal)?;
+    let old = stored_value(entry)?;
     let mut new = old.clone();
     edit::set(&mut new, &["status", "used"], json!(resource::written(used)));
     let schema = schema::builtin();

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{Cluster, Wanted, Write, network, waves};
+use super::{Cluster, Wanted, Write, gone, network, waves};
 use crate::{pipeline::Apiserver, server::InProcess};
 
 /// Requests that are under way at once.
@@ -34,7 +34,9 @@ pub enum EnsureError {
 /// Makes all objects that a cluster must have, and brings those that are there up to date.
 pub async fn ensure(apiserver: &Arc<Apiserver>, cluster: &Cluster, now: Timestamp) -> Result<(), EnsureError> {
     let service = apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]));
-    for wave in waves(cluster, now)? {
+    let kinds = apiserver.world.registry.table();
+    let [first, second] = waves(cluster, &kinds, now)?;
+    for wave in [first, second, gone(&kinds)] {
         let wave = stream::iter(wave).map(|wanted| {
             let service = service.clone();
             async move { ensure_one(&service, &wanted, now).await }

@@ -21,6 +21,10 @@ pub fn plan(keep: Keep, wanted: &Value, existing: &Value) -> Option<Write> {
             }
             updated(existing, object)
         }
+        Keep::Absent => {
+            let is_ours = wanted["metadata"]["labels"] == existing["metadata"]["labels"];
+            is_ours.then_some(Write::Delete)
+        }
     }
 }
 

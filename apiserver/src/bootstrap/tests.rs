@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::registry::Registry;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const START: &str = "2027-01-15T08:00:00Z";
@@ -18,7 +19,7 @@ fn cluster() -> Cluster {
 }
 
 fn all() -> Vec<Wanted> {
-    waves(&cluster(), NOW).unwrap().into_iter().flatten().collect()
+    waves(&cluster(), &Registry::default().table(), NOW).unwrap().into_iter().flatten().collect()
 }
 
 fn find<'a>(all: &'a [Wanted], resource: &str, name: &str) -> &'a Wanted {

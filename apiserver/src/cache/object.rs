@@ -74,6 +74,12 @@ struct Metadata<'a> {
     resource_version: Option<&'a RawValue>,
 }
 
+/// What is stored, whoever has stored it: an object without its resourceVersion.
+pub fn stored_value(entry: &Entry) -> Result<Value> {
+    let adopted = typed::adopted(&entry.value).transpose().map_err(|why| damaged(&entry.key, why))?;
+    serde_json::from_slice(adopted.as_ref().unwrap_or(&entry.value)).map_err(|e| damaged(&entry.key, e))
+}
+
 fn damaged(key: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::internal(format!("cannot decode the object stored at {key}: {why}"))
 }
@@ -362,5 +368,34 @@ mod tests {
             assert_eq!(std::str::from_utf8(&object.json).unwrap(), want);
         }
         assert!(Object::new(&Entry { value: Bytes::from_static(b"k8s\0\x0a\x02"), ..entry("") }).is_err());
+    }
+
+    #[test]
+    fn what_upstream_sets_when_it_reads_is_set() {
+        let labels = serde_json::json!({"app": "a"});
+        let job = serde_json::json!({
+            "kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": "b", "namespace": "a"},
+            "spec": {"template": {"metadata": {"labels": labels.clone()}, "spec": {}}},
+        });
+        let claim = serde_json::json!({
+            "kind": "PersistentVolumeClaim", "apiVersion": "v1", "metadata": {"name": "b", "namespace": "a"},
+            "spec": {}, "status": {},
+        });
+        let set = serde_json::json!({
+            "kind": "StatefulSet", "apiVersion": "apps/v1", "metadata": {"name": "b", "namespace": "a"},
+            "spec": {"volumeClaimTemplates": [{"metadata": {"name": "c"}}]},
+        });
+        for (value, pointer, want) in [
+            (job, "/metadata/labels", labels),
+            (claim, "/status/phase", "Pending".into()),
+            (set, "/spec/volumeClaimTemplates/0/kind", "PersistentVolumeClaim".into()),
+        ] {
+            let stored = Entry { value: typed::to_protobuf(&value).unwrap(), ..entry("") };
+            let read = Object::new(&stored).unwrap().value().unwrap();
+            assert_eq!(read.pointer(pointer), Some(&want), "{pointer}");
+            let read = stored_value(&stored).unwrap();
+            assert_eq!(read.pointer(pointer), Some(&want), "{pointer}");
+            assert_eq!(read["metadata"].get("resourceVersion"), None);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use crds::{
     kind::{Definition, Gvk},
+    kinds,
     schema::{self, Schema, TypeId, encode, protobuf, stored},
 };
 use serde_json::Value;
@@ -34,6 +35,14 @@ fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
     // Nothing is served as these: they are forms of other objects.
     let form = || (group == "meta.k8s.io").then(|| schema.id(&format!("{META}{}", text("kind")))).flatten();
     Some((schema, known.or_else(form)?))
+}
+
+/// The built-in kind that a value says it is of.
+fn definition_of(value: &Value) -> Option<&'static Definition> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+    let is_it = |gvk: &Gvk| gvk.kind == text("kind") && gvk.group == group && gvk.version == version;
+    kinds::all().find(|definition| is_it(&definition.gvk))
 }
 
 /// Leaves out what Go would leave out, and fills in what Go would write. Custom resources keep their own form, but for
@@ -108,7 +117,8 @@ pub fn built_in_json(gvk: &Gvk, object: &Value) -> Bytes {
     }
 }
 
-/// What an upstream server has stored of a built-in kind, as it would be stored here. None: it is so already.
+/// What an upstream server has stored of a built-in kind, as it would be stored here: with the defaults that upstream
+/// sets whenever it reads. None: it is so already.
 pub fn adopted(stored: &[u8]) -> Option<std::result::Result<Bytes, String>> {
     let value = if stored.starts_with(protobuf::MAGIC) {
         stored::decode(schema::builtin(), stored).map_err(|why| why.to_string())
@@ -124,6 +134,11 @@ pub fn adopted(stored: &[u8]) -> Option<std::result::Result<Bytes, String>> {
         Ok(value) => value,
         Err(why) => return Some(Err(why)),
     };
+    if let Some(definition) = definition_of(&value)
+        && let Err(why) = definition.rules.set_defaults(&mut value)
+    {
+        return Some(Err(why.to_string()));
+    }
     Some(Ok(match type_of_value(&value) {
         Some((schema, ty)) => {
             encode::canonical(schema, ty, &mut value);

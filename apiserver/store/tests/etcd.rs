@@ -14,8 +14,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use store::{Compare, EtcdOptions, EtcdStore, Op, Outcome, Revision, Store, StoreError, Txn};
 
-use self::server::Etcd;
+use self::{certificates::Certificates, server::Etcd};
 
+#[path = "etcd/certificates.rs"]
+mod certificates;
 #[path = "etcd/server.rs"]
 mod server;
 
@@ -208,5 +210,42 @@ async fn wrong_options_are_told() {
     ] {
         let error = EtcdStore::open(&options).await.err().unwrap().to_string();
         assert!(error.contains(want), "{error}");
+    }
+}
+
+/// The first of several endpoints does not answer; the other one wants a certificate, and has one itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_behind_tls_is_used_by_whoever_has_a_certificate() {
+    let certificates = Certificates::make();
+    let etcd = Etcd::with_members(1, &certificates.arguments());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let servers = std::iter::once(format!("https://{free}")).chain(etcd.urls()).collect();
+    let options = EtcdOptions {
+        servers,
+        ca_file: Some(certificates.authority()),
+        cert_file: Some(certificates.certificate()),
+        key_file: Some(certificates.key()),
+        ..etcd.options()
+    };
+    let store = EtcdStore::open(&options).await.unwrap();
+    let mut watch = store.watch("/registry/", store.revision().await.unwrap()).await.unwrap();
+    let revision = write(&store, "/registry/pods/a/b", "x").await;
+    let events = tokio::time::timeout(PATIENCE, watch.next()).await.expect("an event in time").unwrap().unwrap();
+    assert_eq!((events[0].key.as_str(), events[0].revision), ("/registry/pods/a/b", revision));
+
+    let strangers = Certificates::make();
+    let patience = Duration::from_millis(300);
+    for refused in [
+        EtcdOptions { ca_file: Some(strangers.authority()), patience, ..options.clone() },
+        EtcdOptions { cert_file: None, key_file: None, patience, ..options.clone() },
+        EtcdOptions {
+            cert_file: Some(strangers.certificate()),
+            key_file: Some(strangers.key()),
+            patience,
+            ..options.clone()
+        },
+        EtcdOptions { servers: vec![etcd.urls()[0].replace("https", "http")], patience, ..options.clone() },
+    ] {
+        assert!(EtcdStore::open(&refused).await.is_err(), "{refused:?}");
     }
 }

@@ -1,3 +1,4 @@
 //! The kinds of the coordination group.
 
 pub mod lease;
+pub mod lease_candidate;

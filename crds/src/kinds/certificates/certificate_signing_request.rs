@@ -276,7 +276,7 @@ fn repeated(values: &[String]) -> Vec<usize> {
     (0..values.len()).filter(|i| values[..*i].contains(&values[*i])).collect()
 }
 
-fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
+pub fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
     if signer.is_empty() {
         errors.push(Error::required(*path, ""));
         return;

@@ -254,7 +254,7 @@ fn validate_taints(device: &Device, old: Option<&Device>, path: &Path, errors: &
     }
 }
 
-fn validate_taint(taint: &DeviceTaint, path: &Path, errors: &mut Errors) {
+pub fn validate_taint(taint: &DeviceTaint, path: &Path, errors: &mut Errors) {
     meta::label_name(&taint.key, path.child("key"), errors);
     let value = taint.value.text();
     extend(errors, path.child("value"), value, field::label_value(value));

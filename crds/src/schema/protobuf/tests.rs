@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::schema::{Or, Schema, Shape, builtin, decode as json_decode, encode::canonical};
+use crate::schema::{Or, Schema, Shape, builtin, decode as json_decode, encode::canonical, sample::full};
 
 /// A small generator of numbers: the same objects in every run.
 struct Dice(u64);
@@ -91,6 +91,58 @@ fn every_kind_round_trips() {
         seen += 1;
     }
     assert!(seen > 150, "{seen} kinds");
+}
+
+/// Where a value differs from one that must have all that it has.
+fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            after.get(name).map_or_else(|| Some(path.clone()), |after| lost(value, after, &path))
+        }),
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            before.iter().zip(after).find_map(|(before, after)| lost(before, after, path))
+        }
+        _ => (before != after).then(|| format!("{path}: {before} became {after}")),
+    }
+}
+
+/// Kinds, their lists, and what every group has, `Status` and `DeleteOptions` among them.
+#[test]
+fn every_field_of_every_kind_round_trips() {
+    let schema = builtin();
+    for kind in crate::kinds::all() {
+        let list = schema.kind(&kind.gvk.group, &kind.gvk.version, &kind.list_kind);
+        let stored = kind.verbs.contains(&crate::kind::Verb::List);
+        assert!(kind.facts.get().is_some() && (list.is_some() || !stored), "{:?}", kind.gvk);
+    }
+    let mut seen = Vec::new();
+    for (at, ty) in schema.types.iter().enumerate().filter(|(_, ty)| !ty.kinds.is_empty() || ty.everywhere.is_some()) {
+        let id = TypeId(at as u32);
+        if ty.by_number.is_empty() {
+            continue;
+        }
+        let mut before = full(schema, &Shape::Object(id), &mut Vec::new());
+        if let Some([group, version, kind]) = ty.kinds.first() {
+            let version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
+            before["apiVersion"] = json!(version);
+            before["kind"] = json!(**kind);
+        }
+        let bytes = encode(schema, id, &before).unwrap();
+        let after = decode(schema, &bytes, Some(id)).unwrap();
+        assert_eq!(lost(&before, &after, &ty.name), None);
+        assert_eq!(encode(schema, id, &after).unwrap(), bytes, "{}", ty.name);
+        let frame = watch_frame("MODIFIED", &bytes);
+        assert_eq!(frame[..4], u32::to_be_bytes(u32::try_from(frame.len() - 4).unwrap()));
+        let parts: Vec<_> = wire::fields("WatchEvent", &frame[4..]).collect::<Result<_, _>>().unwrap();
+        assert_eq!((parts[0].number, parts[0].bytes("type").unwrap()), (1, &b"MODIFIED"[..]));
+        let raw: Vec<_> = wire::fields("RawExtension", parts[1].bytes("object").unwrap()).map(Result::unwrap).collect();
+        assert_eq!((raw[0].number, raw[0].bytes("raw").unwrap()), (1, &bytes[..]));
+        seen.push(&*ty.go);
+    }
+    for name in ["Status", "DeleteOptions", "PodList", "LeaseCandidateList", "DeviceTaintRule"] {
+        assert!(seen.contains(&name), "{name}");
+    }
 }
 
 #[test]
