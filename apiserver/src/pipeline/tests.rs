@@ -220,6 +220,18 @@ async fn a_streaming_list_ends_with_its_bookmark() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_before_its_end_how_far_it_came() {
+    let (_server, client) = Client::new().await;
+    client.make("a", json!({})).await;
+    let mut watch = client.watch("resourceVersion=0&allowWatchBookmarks=true&timeoutSeconds=3").await;
+    assert_eq!(watch.told(1).await, ["ADDED a"]);
+    let other = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await.1;
+    let bookmark = watch.next().await;
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], other["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
 async fn a_burst_cuts_nobody_off() {
     let (_server, client) = Client::new().await;
     let mut watches = Vec::new();
