@@ -71,8 +71,16 @@ func verbs[T metav1.Object, L metav1.ListInterface, A any](b *bench, kind string
 	if err := check(list.GetResourceVersion() != "", "a list has a version"); err != nil {
 		return fail("list", err)
 	}
-	got.SetAnnotations(map[string]string{"updated": "yes"})
-	if got, err = kinds.Update(b, got, metav1.UpdateOptions{}); err != nil {
+	// Of a Deployment, its controller writes the status meanwhile.
+	if err := retry.RetryOnConflict(tries, func() error {
+		current, err := kinds.Get(b, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		current.SetAnnotations(map[string]string{"updated": "yes"})
+		got, err = kinds.Update(b, current, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
 		return fail("update", err)
 	}
 	if err := check(got.GetAnnotations()["updated"] == "yes" && got.GetResourceVersion() != made.GetResourceVersion(), "it is changed: %v", got); err != nil {
@@ -91,7 +99,9 @@ func verbs[T metav1.Object, L metav1.ListInterface, A any](b *bench, kind string
 			return fail("patch "+string(patch.kind), err)
 		}
 	}
-	notes, _ := json.Marshal(got.GetAnnotations())
+	annotations := got.GetAnnotations()
+	delete(annotations, "deployment.kubernetes.io/revision")
+	notes, _ := json.Marshal(annotations)
 	if err := check(string(notes) == `{"a/b":"json","c":"merge","d":"strategic"}` && len(got.GetFinalizers()) == 0, "patched: %s", notes); err != nil {
 		return fail("patch", err)
 	}
@@ -206,7 +216,8 @@ func subresources(b *bench) error {
 	if err := check(scale.Spec.Replicas == 1, "scale: %v", scale); err != nil {
 		return err
 	}
-	scale.Spec.Replicas = 2
+	// Without its version: the controller writes the status meanwhile.
+	scale.Spec.Replicas, scale.ResourceVersion = 2, ""
 	if _, err := deployments.UpdateScale(b, "scaled", scale, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("update of scale: %w", err)
 	}

@@ -47,8 +47,9 @@ async function typed() {
   const spec = { replicas: 1, selector: { matchLabels: labels }, template: { metadata: { labels }, spec: { containers: [{ name: 'web', image: 'web:1' }] } } };
   const deployment = await apps.createNamespacedDeployment({ namespace, body: { metadata: { name: 'web' }, spec } });
   assert.equal(deployment.spec.strategy.rollingUpdate.maxSurge, '25%');
+  // Without its version: the controller writes the status meanwhile.
   const scale = await apps.readNamespacedDeploymentScale({ namespace, name: 'web' });
-  await apps.replaceNamespacedDeploymentScale({ namespace, name: 'web', body: { ...scale, spec: { replicas: 2 } } });
+  await apps.replaceNamespacedDeploymentScale({ namespace, name: 'web', body: { ...scale, metadata: { name: 'web', namespace }, spec: { replicas: 2 } } });
   await eventually('two pods', async () => (await core.listNamespacedPod({ namespace, labelSelector: 'app=web' })).items.length === 2);
 }
 

@@ -53,7 +53,8 @@ def typed():
     made = apps.create_namespaced_deployment(NAMESPACE, client.V1Deployment(metadata=client.V1ObjectMeta(name="web"), spec=spec))
     check(made.spec.strategy.rolling_update.max_surge == "25%" and made.metadata.creation_timestamp.tzinfo, made)
     scale = apps.read_namespaced_deployment_scale("web", NAMESPACE)
-    scale.spec.replicas = 1
+    # Without its version: the controller writes the status meanwhile.
+    scale.spec.replicas, scale.metadata.resource_version = 1, None
     apps.replace_namespaced_deployment_scale("web", NAMESPACE, scale)
     eventually("one pod", lambda: len(core.list_namespaced_pod(NAMESPACE, label_selector="app=web").items) == 1)
     check(kubernetes.client.VersionApi().get_code().minor == "36", "the version")
