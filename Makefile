@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/keelson
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench exchange
+.PHONY: help up down reset test check unit machine bench exchange clients
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,11 @@ exchange: ## let a stock API server and ours take over one another's etcd; STOCK
 	@e2e/setup/install test
 	$(CARGO) build --locked --bin keelson
 	e2e/etcd/exchange target/debug/keelson $(KUBECTL) $(STOCK)
+
+clients: ## run stock client libraries and Helm; needs Go, Node.js and, for Helm, root
+	@e2e/setup/install test
+	$(CARGO) build --locked --bin keelson
+	e2e/clients/run target/debug/keelson $(KUBECTL)
 
 machine:
 	@e2e/setup/install test

@@ -44,6 +44,10 @@ func watches(b *bench) error {
 	if err != nil {
 		return err
 	}
+	// Without it there is nothing new to say.
+	if _, err := maps.Create(b, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "unwatched"}}, metav1.CreateOptions{}); err != nil {
+		return err
+	}
 	var told []string
 	for event := range seen.ResultChan() {
 		object, ok := event.Object.(*corev1.ConfigMap)
@@ -52,7 +56,7 @@ func watches(b *bench) error {
 		}
 		told = append(told, strings.TrimSpace(fmt.Sprintf("%s %s%s", event.Type, object.Name, object.Annotations[metav1.InitialEventsAnnotationKey])))
 	}
-	if err := check(strings.Join(told, ", ") == "ADDED one, ADDED two, BOOKMARK true, BOOKMARK", "a watch tells of: %v", told); err != nil {
+	if err := check(strings.HasPrefix(strings.Join(told, ", "), "ADDED one, ADDED two, BOOKMARK true, BOOKMARK"), "a watch tells of: %v", told); err != nil {
 		return err
 	}
 	// A watch that goes on where another ended.

@@ -16,13 +16,13 @@ use k8s_openapi::{
 use kube::{
     Api, Client, CustomResource, CustomResourceExt, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
-    core::ObjectMeta,
+    core::{ObjectMeta, PartialObjectMeta},
     runtime::{
         Controller, WatchStreamExt,
         controller::Action,
         events::{Event, EventType, Recorder, Reporter},
         finalizer::{self, finalizer},
-        metadata_watcher, reflector,
+        reflector,
         wait::{await_condition, conditions, delete::delete_and_finalize},
         watcher,
     },
@@ -250,21 +250,28 @@ async fn watch(client: &Client) -> Result<(), Failure> {
         [("a list in pages", selected.clone().page_size(5)), ("a streaming list", selected.clone().streaming_lists())]
     {
         let (reader, writer) = reflector::store::<ConfigMap>();
-        let mut stream = watcher(maps.clone(), config).default_backoff().reflect(writer).applied_objects().boxed();
-        let mut seen = 0;
+        let mut stream = watcher(maps.clone(), config).default_backoff().reflect(writer).boxed();
         let first = async {
-            while seen < 12 {
-                seen += usize::from(stream.try_next().await?.is_some());
+            let mut seen = 0;
+            while let Some(event) = stream.try_next().await? {
+                match event {
+                    watcher::Event::InitApply(_) => seen += 1,
+                    watcher::Event::InitDone => break,
+                    _ => {}
+                }
             }
-            Ok::<_, watcher::Error>(())
+            Ok::<_, watcher::Error>(seen)
         };
-        within(kind, first).await??;
+        check(within(kind, first).await?? == 12, kind)?;
         check(reader.state().len() == 12, kind)?;
         maps.patch("watched-05", &manager, &Patch::Apply(labelled("watched-05", kind))).await?;
         let change = within(kind, stream.try_next()).await??.ok_or("the stream ended")?;
-        check(change.name_any() == "watched-05" && change.data.is_some_and(|data| data["a"] == kind), kind)?;
+        let is_told = matches!(&change, watcher::Event::Apply(map) if map.name_any() == "watched-05"
+            && map.data.as_ref().is_some_and(|data| data["a"] == kind));
+        check(is_told, change)?;
     }
-    let mut partial = metadata_watcher(maps.clone(), selected).default_backoff().boxed();
+    let partials = Api::<PartialObjectMeta<ConfigMap>>::namespaced(client.clone(), NAMESPACE);
+    let mut partial = watcher(partials, selected).default_backoff().boxed();
     let mut deleted = false;
     let gone = async {
         while let Some(event) = partial.try_next().await? {
