@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -45,6 +46,7 @@ const (
 )
 
 func main() {
+	klog.SetLogger(klog.Logger{})
 	ctrl.SetLogger(zap.New(zap.Level(zapcore.DPanicLevel)))
 	if err := run(); err != nil {
 		fmt.Fprintf(os.Stderr, "FAIL %v\n", err)
