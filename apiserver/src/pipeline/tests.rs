@@ -224,7 +224,7 @@ async fn a_watch_tells_before_its_end_how_far_it_came() {
     let (_server, client) = Client::new().await;
     client.make("a", json!({})).await;
     let mut watch = client.watch("resourceVersion=0&allowWatchBookmarks=true&timeoutSeconds=3").await;
-    assert_eq!(watch.told(1).await, ["ADDED a"]);
+    assert_eq!(watch.told(2).await, ["ADDED a", "BOOKMARK -"]);
     let other = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await.1;
     let bookmark = watch.next().await;
     assert_eq!(bookmark["type"], "BOOKMARK");
