@@ -57,8 +57,10 @@ func discover(b *bench) error {
 		return fmt.Errorf("OpenAPI v3: %w", err)
 	}
 	for path, group := range paths {
-		if _, err := group.Schema(runtime.ContentTypeJSON); err != nil {
-			return fmt.Errorf("OpenAPI v3 of %s: %w", path, err)
+		for _, form := range []string{runtime.ContentTypeJSON, "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"} {
+			if _, err := group.Schema(form); err != nil {
+				return fmt.Errorf("OpenAPI v3 of %s as %s: %w", path, form, err)
+			}
 		}
 	}
 	unaggregated := discovery.NewDiscoveryClientForConfigOrDie(b.json())
