@@ -2,10 +2,12 @@
 
 CARGO ?= cargo
 DATA_DIR ?= /var/lib/keelson
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 600
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench exchange
+.PHONY: help up down reset test check unit machine bench exchange clients fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +43,19 @@ exchange: ## let a stock API server and ours take over one another's etcd; STOCK
 	@e2e/setup/install test
 	$(CARGO) build --locked --bin keelson
 	e2e/etcd/exchange target/debug/keelson $(KUBECTL) $(STOCK)
+
+clients: ## run stock client libraries and Helm; needs Go, Node.js and, for Helm, root
+	@e2e/setup/install test
+	$(CARGO) build --locked --bin keelson
+	e2e/clients/run target/debug/keelson $(KUBECTL)
+
+fuzz: ## fuzz what reads requests, FUZZ_SECONDS a target; needs nightly Rust and cargo-fuzz
+	@for target in body patch text cel; do \
+		mkdir -p .keelson/fuzz/$$target && \
+		$(CARGO) +nightly fuzz run --fuzz-dir e2e/fuzz --target-dir target/fuzz --sanitizer none $$target \
+			.keelson/fuzz/$$target e2e/fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=16384 || exit 1; \
+	done
 
 machine:
 	@e2e/setup/install test

@@ -23,6 +23,7 @@ mod custom;
 mod definition;
 mod document;
 mod gnostic;
+mod gnostic3;
 mod operation;
 mod parameter;
 mod path;

@@ -15,6 +15,8 @@ use super::{Document, OpenApi};
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// As clients before 1.27 ask for it; Go cannot parse the `@` in a Content-Type.
 const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+const V3_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 const JSON: &str = "application/json";
 
 /// Answers a GET of `/openapi/v2`, `/openapi/v3` or `/openapi/v3/…`; none where there is no such document.
@@ -35,24 +37,32 @@ pub fn answer(
         rest => {
             let root = rest.strip_prefix("v3/")?;
             let Some(document) = openapi.v3(root) else { return Some(plain(StatusCode::NOT_FOUND)) };
-            if choose(headers, &[JSON]).is_none() {
-                return Some(plain(StatusCode::NOT_ACCEPTABLE));
-            }
-            Some(versioned(document, root, query, headers, now))
+            Some(match choose(headers, &[JSON, V3_PROTOBUF_OLD, V3_PROTOBUF]) {
+                None => vary(plain(StatusCode::NOT_ACCEPTABLE)),
+                Some(JSON) => versioned(document, JSON, root, query, headers, now),
+                Some(_) => versioned(&document.v3_protobuf(), V3_PROTOBUF, root, query, headers, now),
+            })
         }
     }
 }
 
 /// A document under its hash never changes; under a stale hash it has moved.
-fn versioned(document: &Document, root: &str, query: &str, headers: &HeaderMap, now: Timestamp) -> Response<Bytes> {
+fn versioned(
+    document: &Document,
+    media: &'static str,
+    root: &str,
+    query: &str,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Response<Bytes> {
     let hash = query.split('&').find_map(|pair| pair.strip_prefix("hash=")).filter(|hash| !hash.is_empty());
-    let Some(hash) = hash else { return vary(send(document, JSON, headers)) };
+    let Some(hash) = hash else { return vary(send(document, media, headers)) };
     if hash != document.etag() {
         let mut response = plain(StatusCode::MOVED_PERMANENTLY);
         set(&mut response, LOCATION, &document.url(root));
         return response;
     }
-    let mut response = vary(send(document, JSON, headers));
+    let mut response = vary(send(document, media, headers));
     set(&mut response, CACHE_CONTROL, "public, immutable");
     if let Ok(later) = now.to_zoned(TimeZone::UTC).checked_add(1.year()) {
         set(&mut response, EXPIRES, &later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());

@@ -7,6 +7,8 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::Value;
 use sha2::{Digest, Sha512};
 
+use super::gnostic3;
+
 #[derive(Debug)]
 pub struct Document {
     gzip: Bytes,
@@ -42,6 +44,13 @@ impl Document {
             Ok(_) => bytes.into(),
             Err(_) => Bytes::new(),
         }
+    }
+
+    /// OpenAPI v3 as gnostic's protobuf. It is hardly ever asked for, and so it is not kept; its tag is that of the JSON, as
+    /// upstream has it.
+    pub(super) fn v3_protobuf(&self) -> Self {
+        let json = serde_json::from_slice(&self.bytes()).unwrap_or_default();
+        Self::with_etag(&gnostic3::document(&json), &self.etag)
     }
 
     /// Where the index says that this document is.

@@ -6,9 +6,9 @@
 use crds::schema::protobuf::wire::{bytes, double, nested, number};
 use serde_json::{Map, Value};
 
-type Write = fn(&Value, &mut Vec<u8>);
+pub(super) type Write = fn(&Value, &mut Vec<u8>);
 
-enum Form {
+pub(super) enum Form {
     Text,
     Flag,
     Integer,
@@ -16,13 +16,15 @@ enum Form {
     Texts,
     Any,
     Anys,
+    /// A default of v3: a number, a truth value or a text; gnostic knows no others.
+    Default,
     One(Write),
     Each(Write),
 }
 
-use Form::{Any, Anys, Each, Flag, Integer, Number, One, Text, Texts};
+use Form::{Any, Anys, Default, Each, Flag, Integer, Number, One, Text, Texts};
 
-type Rules = &'static [(&'static str, u32, Form)];
+pub(super) type Rules = &'static [(&'static str, u32, Form)];
 
 pub fn document(value: &Value) -> Vec<u8> {
     const RULES: Rules = &[
@@ -44,7 +46,7 @@ pub fn document(value: &Value) -> Vec<u8> {
     out
 }
 
-fn message(rules: Rules, extension: u32, value: &Value, out: &mut Vec<u8>) {
+pub(super) fn message(rules: Rules, extension: u32, value: &Value, out: &mut Vec<u8>) {
     for (name, value) in value.as_object().into_iter().flatten() {
         if let Some((_, field, form)) = rules.iter().find(|(rule, _, _)| rule == name) {
             write(form, *field, value, out);
@@ -66,6 +68,12 @@ fn write(form: &Form, field: u32, value: &Value, out: &mut Vec<u8>) {
         Texts => texts(field, value, out),
         Any => any(field, value, out),
         Anys => list(value).iter().for_each(|value| any(field, value, out)),
+        Default => nested(field, out, |out| match value {
+            Value::Number(given) => double(1, given.as_f64().unwrap_or_default(), out),
+            Value::Bool(given) => number(2, u64::from(*given), out),
+            Value::String(given) => bytes(3, given.as_bytes(), out),
+            _ => {}
+        }),
         One(write) => nested(field, out, |out| write(value, out)),
         Each(write) => list(value).iter().for_each(|value| nested(field, out, |out| write(value, out))),
     }
@@ -84,7 +92,7 @@ fn any(field: u32, value: &Value, out: &mut Vec<u8>) {
 }
 
 /// A map: its entries in the field, each with a name and a value.
-fn named(value: &Value, field: u32, write: Write, out: &mut Vec<u8>) {
+pub(super) fn named(value: &Value, field: u32, write: Write, out: &mut Vec<u8>) {
     for (name, value) in value.as_object().unwrap_or(&Map::new()) {
         nested(field, out, |out| {
             bytes(1, name.as_bytes(), out);

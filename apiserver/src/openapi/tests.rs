@@ -139,4 +139,15 @@ fn conditional_and_negotiated() {
         "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
     );
     assert_eq!(ask("/openapi/v3/apis/nothing", "", &[]).status(), 404);
+    for accept in [
+        "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    ] {
+        let binary = ask(path, query, &[("accept", accept)]);
+        assert_eq!(binary.headers()["content-type"], "application/com.github.proto-openapi.spec.v3.v1.0+protobuf");
+        assert_eq!(binary.headers()["etag"], etag.as_str());
+        // A field of it: the version of OpenAPI.
+        assert!(binary.body().windows(7).any(|bytes| bytes == b"\x0a\x053.0.0"));
+    }
+    assert_eq!(ask(path, query, &[("accept", "text/html")]).status(), 406);
 }

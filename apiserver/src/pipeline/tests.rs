@@ -220,6 +220,19 @@ async fn a_streaming_list_ends_with_its_bookmark() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_before_its_end_how_far_it_came() {
+    let (_server, client) = Client::new().await;
+    let made = client.make("a", json!({})).await;
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap();
+    let query = format!("resourceVersion={version}&allowWatchBookmarks=true&timeoutSeconds=3");
+    let mut watch = client.watch(&query).await;
+    let other = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await.1;
+    let bookmark = watch.next().await;
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], other["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
 async fn a_burst_cuts_nobody_off() {
     let (_server, client) = Client::new().await;
     let mut watches = Vec::new();

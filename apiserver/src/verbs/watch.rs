@@ -41,6 +41,8 @@ use crate::{
 /// A watch without a timeout lives between one and two of these.
 const LIFE_SECONDS: u64 = 1800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// As upstream: the last bookmark comes so long before the end of a watch, whose client goes on from there.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Events that are ready together are sent together, up to this size.
 const BATCH_BYTES: usize = 64 << 10;
 
@@ -225,6 +227,7 @@ struct Events {
     changes: tokio::sync::mpsc::Receiver<Delivery>,
     bookmarks: bool,
     next_bookmark: Pin<Box<Sleep>>,
+    last_bookmark: Instant,
     end: Pin<Box<Sleep>>,
     over: bool,
 }
@@ -242,6 +245,8 @@ impl Events {
             First::Objects(objects) => (objects.into(), VecDeque::new()),
             First::Changes(changes) => (VecDeque::new(), changes.into()),
         };
+        let now = Instant::now();
+        let last_bookmark = now + life.saturating_sub(LAST_BOOKMARK);
         Self {
             cache,
             encoder,
@@ -249,8 +254,9 @@ impl Events {
             deliveries,
             initial_end: initial_end.then_some(watch.revision),
             changes: watch.changes,
-            bookmarks,
-            next_bookmark: Box::pin(tokio::time::sleep(BOOKMARK_INTERVAL)),
+            bookmarks: bookmarks && life > LAST_BOOKMARK,
+            next_bookmark: Box::pin(tokio::time::sleep_until(last_bookmark.min(now + BOOKMARK_INTERVAL))),
+            last_bookmark,
             end: Box::pin(tokio::time::sleep(life)),
             over: false,
         }
@@ -292,7 +298,9 @@ impl Events {
             return Poll::Ready(None);
         }
         if self.bookmarks && self.next_bookmark.as_mut().poll_unpin(context).is_ready() {
-            self.next_bookmark.as_mut().reset(Instant::now() + BOOKMARK_INTERVAL);
+            let now = Instant::now();
+            self.bookmarks = now < self.last_bookmark;
+            self.next_bookmark.as_mut().reset(self.last_bookmark.min(now + BOOKMARK_INTERVAL));
             // Asks to be woken again.
             context.waker().wake_by_ref();
             return Poll::Ready(Some(self.encoder.bookmark(revision, false)));
