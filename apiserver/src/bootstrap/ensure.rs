@@ -58,7 +58,7 @@ pub async fn endpoints(apiserver: &Arc<Apiserver>, cluster: &Cluster) -> Result<
 async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Result<(), EnsureError> {
     let collection = wanted.collection();
     let path = format!("{collection}/{}", wanted.name);
-    let mut existing = send(service, Method::GET, &path, None).await?;
+    let mut existing = there(service, wanted).await?;
     for _ in 0..WRITES_MAX {
         let (method, path, body) = match wanted.plan(existing.as_ref(), now) {
             None => return Ok(()),
@@ -67,13 +67,29 @@ async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Res
             Some(Write::UpdateStatus(object)) => (Method::PUT, format!("{path}/status"), object),
             Some(Write::Delete) => (Method::DELETE, path.clone(), precondition(existing.as_ref())),
         };
-        let deletes = method == Method::DELETE;
-        existing = send(service, method, &path, Some(body)).await?.filter(|_| !deletes);
-        if existing.is_none() && !deletes {
-            existing = send(service, Method::GET, &format!("{collection}/{}", wanted.name), None).await?;
+        let (creates, deletes) = (method == Method::POST, method == Method::DELETE);
+        let sent = send(service, method, &path, Some(body)).await;
+        if deletes {
+            sent?;
+            existing = None;
+            continue;
         }
+        existing = match sent {
+            Ok(Some(object)) => Some(object),
+            Ok(None) => there(service, wanted).await?,
+            // Whoever was faster has what the object takes from a shared range: that is not told as a conflict.
+            Err(refused @ EnsureError::Refused { .. }) if creates => match there(service, wanted).await? {
+                Some(object) => Some(object),
+                None => return Err(refused),
+            },
+            Err(error) => return Err(error),
+        };
     }
     Err(EnsureError::Contended { path })
+}
+
+async fn there(service: &InProcess, wanted: &Wanted) -> Result<Option<Value>, EnsureError> {
+    send(service, Method::GET, &format!("{}/{}", wanted.collection(), wanted.name), None).await
 }
 
 fn precondition(existing: Option<&Value>) -> Value {
