@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 600
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench exchange clients fuzz
+.PHONY: help up down reset test check unit machine bench cluster exchange clients fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,11 @@ bench: ## measure the API server; with STOCK=folder of kube-apiserver and etcd, 
 	@e2e/setup/install test
 	$(CARGO) build --release --locked -p keelson -p keelson-e2e --bin keelson --example bench
 	e2e/bench/run target/release/keelson target/release/examples/bench $(STOCK)
+
+cluster: ## measure a whole cluster of one node: memory, and how soon pods are Ready
+	@e2e/setup/install test
+	$(CARGO) build --release --locked -p keelson -p keelson-e2e --bin keelson --example readiness
+	e2e/bench/cluster target/release/keelson target/release/examples/readiness $(KUBECTL)
 
 exchange: ## let a stock API server and ours take over one another's etcd; STOCK=folder of kube-apiserver
 	@e2e/setup/install test
