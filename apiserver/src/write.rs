@@ -556,7 +556,13 @@ impl Writer<'_> {
     async fn commit(&self, key: &str, modified: store::Revision, op: Op, change: allocate::Change) -> Result<Commit> {
         let txn = Txn { compare: vec![Compare { key: key.to_owned(), modified }], ops: vec![op] };
         Ok(match change.commit(txn, self.world).await? {
-            Outcome::Committed(revision) => Commit::Done(revision),
+            Outcome::Committed(revision) => {
+                // Whoever is answered may count on it at once, in all that is decided by the cache: rights, classes, quotas.
+                if let Err(error) = self.world.cache.wait_for(revision).await {
+                    tracing::warn!(%error, revision, "the cache does not follow a write");
+                }
+                Commit::Done(revision)
+            }
             Outcome::Conflict(entries) => Commit::Conflict(entries.into_iter().next().flatten()),
         })
     }
