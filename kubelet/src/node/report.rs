@@ -1,6 +1,6 @@
 //! Keeps the node's status in the API up to date.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::{
@@ -14,13 +14,17 @@ use tracing::{info, warn};
 use super::status::{self, Seen};
 use crate::{agent::Agent, event::Severity};
 
+/// How long a node that was ready is not reported otherwise by an agent that has just started.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
 /// Looks every so often and writes when something changed, or when it was silent for long. Never returns.
 pub async fn run(agent: Arc<Agent>, port: u16, mut network: tokio::sync::watch::Receiver<bool>) {
     let mut ticks = interval(agent.config.status_period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let begun = Instant::now();
     let mut written: Option<Instant> = None;
     // Until the node is first ready its progress is worth a closer look.
-    let mut quick = interval(std::time::Duration::from_millis(200));
+    let mut quick = interval(Duration::from_millis(200));
     quick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = false;
     loop {
@@ -43,6 +47,9 @@ pub async fn run(agent: Arc<Agent>, port: u16, mut network: tokio::sync::watch::
             agent.events.node(name, Severity::Normal, reason, format!("Node {name} status is now: {word}"));
             info!(ready, "the node's readiness changed");
         }
+        if settles(&old, ready, begun.elapsed()) {
+            continue;
+        }
         let due = written.is_none_or(|at| at.elapsed() >= agent.config.status_report_period);
         if !due && !status::differs(&old, &new) {
             continue;
@@ -55,6 +62,12 @@ pub async fn run(agent: Arc<Agent>, port: u16, mut network: tokio::sync::watch::
             Err(error) => warn!(%error, "cannot write the node's status"),
         }
     }
+}
+
+/// While the runtime and the network are looked up anew, nothing has happened to the pods: a report that the node is not
+/// ready would have them all marked so.
+fn settles(reported: &NodeStatus, ready: bool, elapsed: Duration) -> bool {
+    !ready && is_ready(reported) && elapsed < SETTLE_MAX
 }
 
 fn is_ready(status: &NodeStatus) -> bool {
@@ -101,4 +114,24 @@ fn changes(old: &NodeStatus, new: &NodeStatus) -> Value {
         addresses.push(json!({"$patch": "replace"}));
     }
     Value::Object(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(ready: &str) -> NodeStatus {
+        serde_json::from_value(json!({"conditions": [{"type": "Ready", "status": ready}]})).unwrap()
+    }
+
+    #[test]
+    fn a_restart_leaves_a_node_ready() {
+        let soon = Duration::from_millis(200);
+        assert!(settles(&reported("True"), false, soon));
+        assert!(!settles(&reported("True"), true, soon));
+        assert!(!settles(&reported("True"), false, SETTLE_MAX));
+        // A new node, or one that was not ready before, is told of at once.
+        assert!(!settles(&reported("False"), false, soon));
+        assert!(!settles(&NodeStatus::default(), false, soon));
+    }
 }
