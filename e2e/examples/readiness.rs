@@ -46,7 +46,7 @@ fn pod(name: &str, image: &str) -> Result<Pod, serde_json::Error> {
     serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"app": "readiness"}},
         "spec": {
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "c", "image": image, "command": ["sleep", "3600"]}],
         },
     }))

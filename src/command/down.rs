@@ -5,7 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use kubelet::{
     image,
-    runtime::{Runtime, cri::Cri},
+    runtime::{
+        Runtime,
+        cri::{Cri, gone},
+    },
     system::cgroup::Hierarchy,
 };
 
@@ -54,8 +57,9 @@ pub async fn stop(data: &DataDir, keep_containers: bool) -> Result {
 
 async fn remove_sandboxes(runtime: &impl Runtime) -> Result {
     for sandbox in runtime.list_sandboxes(None).await? {
-        runtime.stop_sandbox(sandbox.id.clone()).await?;
-        runtime.remove_sandbox(sandbox.id).await?;
+        // What the node agent was about to remove may go meanwhile.
+        gone(runtime.stop_sandbox(sandbox.id.clone()).await)?;
+        gone(runtime.remove_sandbox(sandbox.id).await)?;
     }
     Ok(())
 }
