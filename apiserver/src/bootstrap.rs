@@ -18,7 +18,7 @@ mod registration;
 
 use crate::registry::Table;
 
-pub use registration::conditions_of_local_services;
+pub use registration::{AUTOMANAGED, conditions_of_local_services, name as api_service_name};
 
 /// What the objects depend on.
 #[derive(Clone, Debug)]
@@ -150,4 +150,4 @@ pub fn node_rules() -> Result<Vec<PolicyRule>, serde_json::Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

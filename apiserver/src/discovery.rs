@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use crds::{
-    kind::{Definition, Subresource, Verb},
+    kind::{self, Definition, Subresource, Verb},
     kinds,
     version::by_maturity,
 };
@@ -129,7 +129,7 @@ struct Version<'a> {
 
 impl Version<'_> {
     fn group_version(&self) -> String {
-        if self.group.is_empty() { self.name.to_owned() } else { format!("{}/{}", self.group, self.name) }
+        kind::group_version(self.group, self.name)
     }
 
     fn path(&self) -> String {

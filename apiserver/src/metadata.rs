@@ -3,10 +3,10 @@
 use crds::{
     field::{Error, Errors},
     kind::{Definition, Generation},
-    meta::{FOREGROUND, ORPHAN},
+    meta::{FOREGROUND, ORPHAN, whole_seconds},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::value::MapDeserializer;
 use serde_json::{Map, Value};
 
@@ -219,14 +219,14 @@ pub fn mark_as_deleting(metadata: &mut ObjectMeta, now: Timestamp) {
     }
     let later = metadata.deletion_timestamp.as_ref().is_none_or(|time| time.0 > now);
     if later {
-        metadata.deletion_timestamp = Some(whole(now));
+        metadata.deletion_timestamp = Some(whole_seconds(now));
     }
     metadata.deletion_grace_period_seconds = Some(0);
 }
 
 /// Marks an object whose kind ends it in steps of its own.
 pub fn begin_deleting(metadata: &mut ObjectMeta, now: Timestamp) {
-    metadata.deletion_timestamp.get_or_insert(whole(now));
+    metadata.deletion_timestamp.get_or_insert(whole_seconds(now));
 }
 
 /// What a DELETE does to an object that is deleted gracefully.
@@ -250,7 +250,7 @@ pub fn grant(
     let requested = requested.map(|seconds| if seconds < 0 { 1 } else { seconds });
     let (Some(time), granted) = (metadata.deletion_timestamp.clone(), metadata.deletion_grace_period_seconds) else {
         let Some(seconds) = grace(requested) else { return Grace::Over };
-        metadata.deletion_timestamp = Some(whole(later(now, seconds)));
+        metadata.deletion_timestamp = Some(whole_seconds(later(now, seconds)));
         metadata.deletion_grace_period_seconds = Some(seconds);
         bump(metadata);
         return Grace::Seconds(seconds);
@@ -267,7 +267,7 @@ pub fn grant(
         // The time is up, but whoever ends it still has to see that.
         seconds = seconds.min(1);
     }
-    metadata.deletion_timestamp = Some(whole(end));
+    metadata.deletion_timestamp = Some(whole_seconds(end));
     metadata.deletion_grace_period_seconds = Some(seconds);
     Grace::Seconds(seconds)
 }
@@ -276,16 +276,13 @@ fn later(time: Timestamp, seconds: i64) -> Timestamp {
     Timestamp::from_second(time.as_second().saturating_add(seconds)).unwrap_or(time)
 }
 
-fn whole(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
-}
-
 fn bump(metadata: &mut ObjectMeta) {
     metadata.generation = metadata.generation.map(|g| if g > 0 { g + 1 } else { g });
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;

@@ -17,7 +17,6 @@ pub struct Registry {
 }
 
 /// The kinds table, in the order of discovery.
-#[derive(Clone)]
 struct BuiltIn {
     served: Vec<Arc<Definition>>,
     off: Vec<Arc<Definition>>,

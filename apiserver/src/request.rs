@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crds::{kind::Definition, selector};
+use crds::{
+    kind::{self, Definition},
+    selector,
+};
 use http::{Method, Uri};
 
 /// The options of a query, decoded, in their order.
@@ -151,7 +154,7 @@ impl RequestInfo {
 impl RequestInfo {
     /// `apps/v1`, or `v1` of the core group.
     pub fn group_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        kind::group_version(&self.group, &self.version)
     }
 
     /// Whether the answer is a stream that lasts as long as its client wants: such a request does not count as work.

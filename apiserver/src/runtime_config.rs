@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{
-    kind::Definition,
+    kind::{Definition, group_version},
     schema,
     version::{Level, level},
 };
@@ -127,10 +127,6 @@ fn check_groups(pairs: &BTreeMap<String, String>) -> Result<(), RuntimeConfigErr
         return Ok(());
     }
     Err(RuntimeConfigError::Groups(unknown.into_iter().collect::<Vec<_>>().join(",")))
-}
-
-fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// What Go takes for a truth value; nothing is true.

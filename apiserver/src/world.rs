@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use store::Store;
 
 use crate::{
-    cache::{Cache, Object},
+    cache::{Cache, Object, key_of},
     custom::convert::Converters,
     error::{ApiError, Result},
     random::Random,
@@ -50,19 +50,22 @@ impl World {
     }
 
     /// An object as the store has it now.
-    pub async fn live(&self, definition: &Definition, namespace: &str, name: &str) -> Result<Option<Object>> {
+    pub async fn live(&self, definition: &Definition, namespace: &str, name: &str) -> Result<Option<Arc<Object>>> {
         let namespace = if definition.namespaced { namespace } else { "" };
-        let key = crate::cache::key_of(&definition.storage_prefix, namespace, name);
-        let entry = self.store.get(&key).await.map_err(ApiError::from_store)?;
-        entry.map(|entry| Object::new(&entry)).transpose()
+        self.stored(&definition.storage_prefix, namespace, name).await
     }
 
     /// The object of a built-in kind as the store has it now, for decisions that must not be made on old data.
     pub async fn get_live<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>> {
-        let key = crate::cache::key_of(K::ABOUT.storage_prefix, namespace, name);
-        let Some(entry) = self.store.get(&key).await.map_err(ApiError::from_store)? else {
-            return Ok(None);
-        };
-        Object::new(&entry)?.decode().map(Some)
+        let object = self.stored(K::ABOUT.storage_prefix, namespace, name).await?;
+        object.map(|object| object.decode()).transpose()
+    }
+
+    /// What the store has under a prefix now. Most often the cache has just that, and it need not be read again.
+    pub async fn stored(&self, prefix: &str, namespace: &str, name: &str) -> Result<Option<Arc<Object>>> {
+        let entry = self.store.get(&key_of(prefix, namespace, name)).await.map_err(ApiError::from_store)?;
+        let Some(entry) = entry else { return Ok(None) };
+        let cached = self.cache.prefix(prefix).get(namespace, name).filter(|object| object.revision == entry.modified);
+        cached.map_or_else(|| Object::new(&entry).map(Arc::new), Ok).map(Some)
     }
 }

@@ -471,8 +471,14 @@ impl Gvk {
     }
 }
 
-fn group_version(group: &str, version: &str) -> String {
+/// `apps/v1`, or `v1` of the core group.
+pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// The group, empty for the core group, and the version that an apiVersion names.
+pub fn split_group_version(api_version: &str) -> (&str, &str) {
+    api_version.rsplit_once('/').unwrap_or(("", api_version))
 }
 
 /// How a version of a kind is turned into the version that is stored, and back.

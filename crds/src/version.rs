@@ -34,10 +34,6 @@ pub fn level(version: &str) -> Option<Level> {
     }
 }
 
-pub fn is_general(version: &str) -> bool {
-    level(version) == Some(Level::General)
-}
-
 /// `v2beta1` is (1, 2, 1).
 fn maturity(version: &str) -> Option<(u8, u64, u64)> {
     let rest = version.strip_prefix('v')?;

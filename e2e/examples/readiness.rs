@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Parser;
+use crds::condition;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -70,10 +71,8 @@ async fn main() -> Result<(), Failure> {
         let name = format!("single-{turn}");
         let begun = Instant::now();
         pods.create(&create, &pod(&name, &arguments.image)?).await?;
-        until(&pods, &name, conditions::is_pod_running()).await?;
         let ready = |pod: Option<&Pod>| {
-            let all = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
-            all.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+            condition::is_true(pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref()), "Ready")
         };
         until(&pods, &name, ready).await?;
         times.push(begun.elapsed());

@@ -1,14 +1,11 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or terminating; some namespaces stay forever.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 
 use super::{Attributes, Operation, Plugin};
 use crate::{
-    cache::{Object, key_of},
     error::{ApiError, Result, Subject},
     world::World,
 };
@@ -78,16 +75,9 @@ async fn phase(namespace: &str, world: &World) -> Result<String> {
     let cached = world.cache.prefix(NAMESPACES).get("", namespace);
     let object = match cached {
         Some(object) if world.cache.revision() >= world.store.revision().await.map_err(ApiError::from_store)? => object,
-        cached => {
-            let live = world.store.get(&key_of(NAMESPACES, "", namespace)).await.map_err(ApiError::from_store)?;
-            let Some(live) = live else {
-                return Err(ApiError::not_found(Subject { group: "", resource: "namespaces", name: namespace }));
-            };
-            // Most often only other objects have changed.
-            match cached.filter(|object| object.revision == live.modified) {
-                Some(object) => object,
-                None => Arc::new(Object::new(&live)?),
-            }
+        _ => {
+            let missing = || ApiError::not_found(Subject { group: "", resource: NAMESPACES, name: namespace });
+            world.stored(NAMESPACES, "", namespace).await?.ok_or_else(missing)?
         }
     };
     Ok(object.decode::<Phase>()?.status.phase)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use crds::{
     cel::admission,
-    kind::{Gvk, Kind},
+    kind::{Gvk, Kind, split_group_version},
 };
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, MatchResources, ParamKind, ParamRef, Variable};
 
@@ -116,7 +116,7 @@ impl Policy {
 
 fn gvk_of(kind: &ParamKind) -> Gvk {
     let api_version = kind.api_version.as_deref().unwrap_or_default();
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let (group, version) = split_group_version(api_version);
     let kind = kind.kind.clone().unwrap_or_default();
     Gvk { group: group.to_owned().into(), version: version.to_owned().into(), kind: kind.into() }
 }

@@ -52,13 +52,12 @@ impl Selectors {
 
 /// The namespace as the cache has it, or the store if the cache has none.
 pub async fn namespace(name: &str, world: &World) -> Result<std::sync::Arc<Object>> {
-    use crds::kind::{Definition, Kind};
+    use crds::kind::Kind;
     if let Some(known) = world.cache.prefix(Namespace::ABOUT.storage_prefix).get("", name) {
         return Ok(known);
     }
-    let live = world.live(&Definition::of::<Namespace>(), "", name).await?;
-    let on = Subject { group: "", resource: "namespaces", name };
-    live.map(std::sync::Arc::new).ok_or_else(|| ApiError::not_found(on))
+    let live = world.stored(Namespace::ABOUT.storage_prefix, "", name).await?;
+    live.ok_or_else(|| ApiError::not_found(Subject { group: "", resource: "namespaces", name }))
 }
 
 fn labels(object: &Value) -> Labels {

@@ -12,7 +12,7 @@ use store::{MemoryStore, Options, Store};
 
 use crate::{
     auth::{Authenticator, issuer::Issuer},
-    bootstrap::{Cluster, ensure},
+    bootstrap::{ensure, tests::cluster},
     pipeline::Apiserver,
     random::Random,
     server::InProcess,
@@ -26,16 +26,7 @@ async fn server(store: &Arc<dyn Store>) -> (Arc<Apiserver>, InProcess) {
     let (authenticator, clock) = (Authenticator::new(issuer), Arc::new(Timestamp::now));
     let apiserver = Apiserver::open(store.clone(), authenticator, None, clock, Random::default());
     let apiserver = apiserver.await.unwrap();
-    let cluster = Cluster {
-        address: "192.0.2.1".parse().unwrap(),
-        addresses: vec!["192.0.2.1".parse().unwrap()],
-        port: 6443,
-        service_ranges: vec!["10.0.0.0/16".into()],
-        service_ip: "10.0.0.1".parse().unwrap(),
-        client_authority: "pem".into(),
-        front_proxy_authority: "pem".into(),
-    };
-    ensure::ensure(&apiserver, &cluster, Timestamp::now()).await.unwrap();
+    ensure::ensure(&apiserver, &cluster(), Timestamp::now()).await.unwrap();
     let service = apiserver.service(User::named("admin", &[User::MASTERS, User::AUTHENTICATED]));
     (apiserver, service)
 }

@@ -58,9 +58,10 @@ pub async fn endpoints(apiserver: &Arc<Apiserver>, cluster: &Cluster) -> Result<
 async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Result<(), EnsureError> {
     let collection = wanted.collection();
     let path = format!("{collection}/{}", wanted.name);
-    let mut existing = there(service, wanted).await?;
+    let there = || send(service, Method::GET, &path, None);
+    let mut existing = there().await?;
     for _ in 0..WRITES_MAX {
-        let (method, path, body) = match wanted.plan(existing.as_ref(), now) {
+        let (method, target, body) = match wanted.plan(existing.as_ref(), now) {
             None => return Ok(()),
             Some(Write::Create(object)) => (Method::POST, collection.clone(), object),
             Some(Write::Update(object)) => (Method::PUT, path.clone(), object),
@@ -68,7 +69,7 @@ async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Res
             Some(Write::Delete) => (Method::DELETE, path.clone(), precondition(existing.as_ref())),
         };
         let (creates, deletes) = (method == Method::POST, method == Method::DELETE);
-        let sent = send(service, method, &path, Some(body)).await;
+        let sent = send(service, method, &target, Some(body)).await;
         if deletes {
             sent?;
             existing = None;
@@ -76,9 +77,9 @@ async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Res
         }
         existing = match sent {
             Ok(Some(object)) => Some(object),
-            Ok(None) => there(service, wanted).await?,
+            Ok(None) => there().await?,
             // Whoever was faster has what the object takes from a shared range: that is not told as a conflict.
-            Err(refused @ EnsureError::Refused { .. }) if creates => match there(service, wanted).await? {
+            Err(refused @ EnsureError::Refused { .. }) if creates => match there().await? {
                 Some(object) => Some(object),
                 None => return Err(refused),
             },
@@ -86,10 +87,6 @@ async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Res
         };
     }
     Err(EnsureError::Contended { path })
-}
-
-async fn there(service: &InProcess, wanted: &Wanted) -> Result<Option<Value>, EnsureError> {
-    send(service, Method::GET, &format!("{}/{}", wanted.collection(), wanted.name), None).await
 }
 
 fn precondition(existing: Option<&Value>) -> Value {

@@ -9,7 +9,8 @@ use super::{Keep, Kind, Wanted};
 use crate::registry::Table;
 
 const API_SERVICE: Kind = ("apiregistration.k8s.io", "v1", "apiservices", "APIService");
-const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// The label of those that come and go with what is served.
+pub const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 const ON_START: &str = "onstart";
 /// For a group that the facts do not name yet.
 const PRIORITY_DEFAULT: (i32, i32) = (16_000, 15);
@@ -45,7 +46,8 @@ fn known(kinds: &Table, served: bool) -> impl Iterator<Item = (&'static str, &'s
         .filter(move |(group, version)| *group != API_SERVICE.0 && kinds.has_built_in(group, version) == served)
 }
 
-fn name(group: &str, version: &str) -> String {
+/// What an APIService is called.
+pub fn name(group: &str, version: &str) -> String {
     format!("{version}.{group}")
 }
 

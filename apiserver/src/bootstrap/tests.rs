@@ -6,7 +6,7 @@ use crate::registry::Registry;
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const START: &str = "2027-01-15T08:00:00Z";
 
-fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     Cluster {
         address: "192.0.2.1".parse().unwrap(),
         addresses: vec!["192.0.2.1".parse().unwrap()],

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crds::{
-    kind::{Definition, Gvk},
+    kind::{Definition, Gvk, split_group_version},
     schema::{decode, encode, protobuf},
 };
 use serde_json::Value;
@@ -85,7 +85,7 @@ pub fn custom(body: &[u8], media: Media, definition: &Definition, validation: Fi
         let text = String::from_utf8_lossy(body);
         return Err(unrecognized(&format!("Object 'Kind' is missing in '{text}'")));
     }
-    let (group, version) = given_version.rsplit_once('/').unwrap_or(("", &given_version));
+    let (group, version) = split_group_version(&given_version);
     let given = Gvk { group: group.to_owned().into(), version: version.to_owned().into(), kind: given_kind.into() };
     let cannot = |why: &dyn std::fmt::Display| cannot_be_handled(kind, &given, why);
     let decoded = decode::any(&json).map_err(|why| cannot(&why))?;
@@ -147,7 +147,7 @@ fn given(kind: &Gvk, api_version: &str, given_kind: &str) -> Gvk {
     let (group, version) = match api_version {
         "" => (kind.group.to_string(), kind.version.to_string()),
         _ => {
-            let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+            let (group, version) = split_group_version(api_version);
             (group.to_owned(), version.to_owned())
         }
     };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crds::{
-    kind::{Definition, Gvk},
+    kind::{Definition, Gvk, split_group_version},
     kinds,
     schema::{self, Schema, TypeId, encode, protobuf, stored},
 };
@@ -24,25 +24,28 @@ pub fn type_of(gvk: &Gvk) -> Option<(&'static Schema, TypeId)> {
     Some((schema, schema.kind(&gvk.group, &gvk.version, &gvk.kind)?))
 }
 
+/// The group, version and kind that a value says it is of.
+fn said(value: &Value) -> (&str, &str, &str) {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = split_group_version(text("apiVersion"));
+    (group, version, text("kind"))
+}
+
 /// The type that a value says it is of.
 fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version, kind) = said(value);
     // The discovery documents of the core group do not say their version.
     let version = if version.is_empty() { "v1" } else { version };
     let schema = schema::builtin();
-    let known = schema.kind(group, version, text("kind"));
+    let known = schema.kind(group, version, kind);
     // Nothing is served as these: they are forms of other objects.
-    let form = || (group == "meta.k8s.io").then(|| schema.id(&format!("{META}{}", text("kind")))).flatten();
+    let form = || (group == "meta.k8s.io").then(|| schema.id(&format!("{META}{kind}"))).flatten();
     Some((schema, known.or_else(form)?))
 }
 
 /// The built-in kind that a value says it is of.
 fn definition_of(value: &Value) -> Option<&'static Definition> {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
-    let is_it = |gvk: &Gvk| gvk.kind == text("kind") && gvk.group == group && gvk.version == version;
-    kinds::all().find(|definition| is_it(&definition.gvk))
+    kinds::all().find(|Definition { gvk, .. }| (&*gvk.group, &*gvk.version, &*gvk.kind) == said(value))
 }
 
 /// Leaves out what Go would leave out, and fills in what Go would write. Custom resources keep their own form, but for

@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use super::control::{Control, service};
 use crate::{
     bootstrap::{
-        conditions_of_local_services,
+        AUTOMANAGED, api_service_name, conditions_of_local_services,
         ensure::{EnsureError, send},
     },
     pipeline::Apiserver,
 };
 
 const COLLECTION: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// After all groups of Kubernetes' own.
 const GROUP_PRIORITY: i32 = 1000;
 const VERSION_PRIORITY: i32 = 100;
@@ -45,7 +44,7 @@ pub async fn register(control: &Control, server: &Arc<Apiserver>, group: &str) -
 }
 
 async fn add(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), EnsureError> {
-    let (service, name) = (service(server), format!("{version}.{group}"));
+    let (service, name) = (service(server), api_service_name(group, version));
     let path = format!("{COLLECTION}/{name}");
     let object = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -70,7 +69,7 @@ async fn add(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), 
 
 /// Only what was registered for a definition goes with it.
 async fn remove(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), EnsureError> {
-    let (service, path) = (service(server), format!("{COLLECTION}/{version}.{group}"));
+    let (service, path) = (service(server), format!("{COLLECTION}/{}", api_service_name(group, version)));
     let Some(existing) = send(&service, Method::GET, &path, None).await? else { return Ok(()) };
     if existing["metadata"]["labels"][AUTOMANAGED] != "true" {
         return Ok(());

@@ -3,7 +3,7 @@
 use crds::{
     custom::whole_at,
     field::Error,
-    kind::{Definition, Gvk, ScalePaths, Subresource},
+    kind::{Definition, Gvk, ScalePaths, Subresource, split_group_version},
     kinds::{KINDS, autoscaling::scale::SCALE},
     selector::Selector,
 };
@@ -85,9 +85,7 @@ pub fn of_tracked(object: &Value, definition: &Definition, paths: &ScalePaths) -
         scale["spec"]["replicas"] = UNSET.into();
     }
     let managed = apply::scale::to_scale(object, &|version| replicas_at(object, definition, version, paths));
-    if let (Some(managed), Some(meta)) = (managed, metadata::fields(&mut scale)) {
-        meta.insert("managedFields".into(), managed);
-    }
+    metadata::put_managed(&mut scale, managed);
     Ok(scale)
 }
 
@@ -102,7 +100,7 @@ fn replicas_at(
     if text("apiVersion") == api_version {
         return Some(Some(apply::scale::path(&paths.replicas)));
     }
-    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let (group, version) = split_group_version(api_version);
     if let Some(custom) = &definition.custom {
         let known = custom.family.version(version).filter(|_| group == definition.gvk.group)?;
         return Some(known.scale.as_ref().map(|paths| apply::scale::path(&paths.replicas)));

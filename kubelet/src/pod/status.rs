@@ -5,12 +5,10 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
+use crds::meta::whole_seconds;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{
-        ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 
 use super::{
@@ -34,7 +32,7 @@ pub fn status(pod: &Pod, seen: &Observed, host: &Host, now: Timestamp) -> PodSta
     let old = &seen.reported;
     let mut new = PodStatus {
         qos_class: Some(qos::class(pod).to_owned()),
-        start_time: old.start_time.clone().or_else(|| Some(seconds(now))),
+        start_time: old.start_time.clone().or_else(|| Some(whole_seconds(now))),
         observed_generation: pod.metadata.generation.max(old.observed_generation),
         host_ip: host.ips.first().cloned(),
         host_ips: (!host.ips.is_empty()).then(|| host.ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
@@ -108,11 +106,6 @@ pub(crate) fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-/// Times are reported in whole seconds.
-pub(crate) fn seconds(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
-}
-
 /// A dead pod keeps the address that it had.
 fn addresses(pod: &Pod, seen: &Observed, host: &Host) -> Vec<String> {
     if pod.host_network() {
@@ -183,7 +176,7 @@ fn conditions(pod: &Pod, seen: &Observed, all: &[ContainerStatus], phase: &str, 
 /// A condition keeps the time of its last change of status.
 fn stamped(mut new: PodCondition, seen: &Observed, now: Timestamp) -> PodCondition {
     let old = seen.reported.conditions.iter().flatten().find(|c| c.type_ == new.type_ && c.status == new.status);
-    new.last_transition_time = old.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(seconds(now)));
+    new.last_transition_time = old.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(whole_seconds(now)));
     new
 }
 

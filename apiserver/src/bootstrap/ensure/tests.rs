@@ -4,6 +4,7 @@ use store::{MemoryStore, Options, Store};
 use super::*;
 use crate::{
     auth::{Authenticator, issuer::Issuer},
+    bootstrap::tests::cluster,
     registry::Registry,
     runtime_config::RuntimeConfig,
     start::Guards,
@@ -22,18 +23,6 @@ async fn serving(store: &Arc<dyn Store>, runtime: &str) -> Arc<Apiserver> {
     Apiserver::guarded(store.clone(), Authenticator::new(issuer), None, Arc::new(|| NOW), Default::default(), guards)
         .await
         .unwrap()
-}
-
-fn cluster() -> Cluster {
-    Cluster {
-        address: "192.0.2.1".parse().unwrap(),
-        addresses: vec!["192.0.2.1".parse().unwrap()],
-        port: 6443,
-        service_ranges: vec!["10.0.0.0/16".into()],
-        service_ip: "10.0.0.1".parse().unwrap(),
-        client_authority: "pem".into(),
-        front_proxy_authority: "pem".into(),
-    }
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! Conditions of CustomResourceDefinitions.
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-        CustomResourceDefinition, CustomResourceDefinitionCondition,
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionCondition,
 };
 
-use crate::given::{Items, Text};
+use crate::{
+    given::{Items, Text},
+    meta,
+};
 
 pub const ESTABLISHED: &str = "Established";
 pub const NAMES_ACCEPTED: &str = "NamesAccepted";
@@ -47,7 +47,7 @@ pub fn says_same(a: &CustomResourceDefinitionCondition, b: Option<&CustomResourc
 pub fn set(definition: &mut CustomResourceDefinition, mut new: CustomResourceDefinitionCondition, now: Timestamp) {
     let status = definition.status.get_or_insert_default();
     let conditions = status.conditions.get_or_insert_default();
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    let now = meta::whole_seconds(now);
     match conditions.iter_mut().find(|known| known.type_ == new.type_) {
         Some(known) => {
             let stays = known.status == new.status && known.last_transition_time.is_some();

@@ -1,11 +1,8 @@
 //! APIService (apiregistration.k8s.io/v1).
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    kube_aggregator::pkg::apis::apiregistration::v1::{
-        APIService, APIServiceCondition, APIServiceSpec, APIServiceStatus,
-    },
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
+    APIService, APIServiceCondition, APIServiceSpec, APIServiceStatus,
 };
 use serde_json::Value;
 
@@ -50,7 +47,7 @@ impl Kind for APIService {
 
     fn prepare_create(&mut self, request: &Request) {
         let is_local = self.spec.as_ref().is_none_or(|spec| spec.service.is_none());
-        let now = Time(Timestamp::from_second(request.now.as_second()).unwrap_or(request.now));
+        let now = meta::whole_seconds(request.now);
         let conditions = is_local.then(|| {
             vec![APIServiceCondition {
                 type_: "Available".to_owned(),

@@ -1,12 +1,9 @@
 //! CertificateSigningRequest (certificates.k8s.io/v1).
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::certificates::v1::{
-        CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
-        CertificateSigningRequestStatus,
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
+    CertificateSigningRequestStatus,
 };
 use serde_json::{Value, json};
 
@@ -209,7 +206,7 @@ fn keep_conditions(
 }
 
 fn set_times(status: &mut CertificateSigningRequestStatus, old: &[CertificateSigningRequestCondition], now: Timestamp) {
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    let now = meta::whole_seconds(now);
     for condition in status.conditions.iter_mut().flatten() {
         condition.last_update_time.get_or_insert_with(|| now.clone());
         if condition.last_transition_time.is_some() {

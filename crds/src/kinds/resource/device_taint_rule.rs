@@ -1,12 +1,9 @@
 //! DeviceTaintRule (resource.k8s.io/v1alpha3).
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::resource::{
-        v1,
-        v1alpha3::{DeviceTaint, DeviceTaintRule},
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::resource::{
+    v1,
+    v1alpha3::{DeviceTaint, DeviceTaintRule},
 };
 use serde_json::{Value, json};
 
@@ -42,7 +39,7 @@ impl Kind for DeviceTaintRule {
 
     fn prepare_create(&mut self, request: &Request) {
         self.status = None;
-        self.spec.taint.time_added.get_or_insert_with(|| seconds(request.now));
+        self.spec.taint.time_added.get_or_insert_with(|| meta::whole_seconds(request.now));
     }
 
     /// The time is that of the effect: another effect has a new one, unless the client has given one.
@@ -50,7 +47,7 @@ impl Kind for DeviceTaintRule {
         self.status.clone_from(&old.status);
         let (taint, was) = (&mut self.spec.taint, &old.spec.taint);
         if taint.time_added.is_none() || (taint.effect != was.effect && taint.time_added == was.time_added) {
-            taint.time_added = Some(seconds(request.now));
+            taint.time_added = Some(meta::whole_seconds(request.now));
         }
     }
 
@@ -108,11 +105,6 @@ impl Kind for DeviceTaintRule {
             json!(table::age(&self.metadata, now)),
         ]
     }
-}
-
-/// What is stored has no fractions of seconds.
-fn seconds(now: Timestamp) -> Time {
-    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
 fn general(taint: &DeviceTaint) -> v1::DeviceTaint {

@@ -1,10 +1,7 @@
 //! ResourceSlice (resource.k8s.io/v1).
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::resource::v1::{CounterSet, Device, ResourcePool, ResourceSlice, ResourceSliceSpec},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::api::resource::v1::{CounterSet, Device, ResourcePool, ResourceSlice, ResourceSliceSpec};
 use serde_json::{Value, json};
 
 use super::{device, name};
@@ -14,6 +11,7 @@ use crate::{
     given::{Items, Text},
     go,
     kind::{AGE, About, DeleteAnswer, Generation, Kind, NAME, Prose, Request, column},
+    meta,
     pod::affinity,
     table,
 };
@@ -85,7 +83,7 @@ impl Kind for ResourceSlice {
 
 /// Taints get the time they were added at; features that are off by default are dropped.
 fn prepare_devices(spec: &mut ResourceSliceSpec, old: &[Device], now: Timestamp) {
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    let now = meta::whole_seconds(now);
     let has_lists = old.iter().any(device::has_lists);
     let has_mappings = old.iter().any(|device| device.node_allocatable_resource_mappings.is_some());
     for device in spec.devices.iter_mut().flatten() {

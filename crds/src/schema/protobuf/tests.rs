@@ -124,8 +124,7 @@ fn every_field_of_every_kind_round_trips() {
         }
         let mut before = full(schema, &Shape::Object(id), &mut Vec::new());
         if let Some([group, version, kind]) = ty.kinds.first() {
-            let version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
-            before["apiVersion"] = json!(version);
+            before["apiVersion"] = json!(crate::kind::group_version(group, version));
             before["kind"] = json!(**kind);
         }
         let bytes = encode(schema, id, &before).unwrap();

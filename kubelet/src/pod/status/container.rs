@@ -1,12 +1,13 @@
 //! The status of each container of a pod.
 
+use crds::meta::whole_seconds;
 use k8s_cri::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
     ContainerUser, LinuxContainerUser, Pod, VolumeMountStatus,
 };
 
-use super::{Host, UNKNOWN, is_init, seconds, terminated};
+use super::{Host, UNKNOWN, is_init, terminated};
 use crate::pod::{
     PodExt, Role,
     observed::{Container as Seen, Observed, State, timestamp},
@@ -143,15 +144,15 @@ pub(super) fn id(seen: &Seen, host: &Host) -> String {
 fn state(seen: &Seen, host: &Host) -> ContainerState {
     match seen.state {
         State::Running => ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(seconds(timestamp(seen.started_at))) }),
+            running: Some(ContainerStateRunning { started_at: Some(whole_seconds(timestamp(seen.started_at))) }),
             ..Default::default()
         },
         State::Exited => terminated(ContainerStateTerminated {
             exit_code: seen.exit_code,
             reason: Some(seen.reason.clone()).filter(|r| !r.is_empty()),
             message: Some(seen.message.clone()).filter(|m| !m.is_empty()),
-            started_at: Some(seconds(timestamp(seen.started_at))),
-            finished_at: Some(seconds(timestamp(seen.finished_at))),
+            started_at: Some(whole_seconds(timestamp(seen.started_at))),
+            finished_at: Some(whole_seconds(timestamp(seen.finished_at))),
             container_id: Some(id(seen, host)),
             signal: None,
         }),
