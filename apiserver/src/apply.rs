@@ -176,23 +176,21 @@ pub fn check_managed_fields(entries: &Value) -> std::result::Result<(), String> 
 /// Gives the entries of `new` the times that they have in `old` if nothing else differs at all, so that a write that
 /// changes nothing does nothing. For after admission and preparation.
 pub fn keep_times(old: &Value, new: &mut Value) {
-    let entries = |object: &Value| object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned();
-    let (Some(before), Some(after)) = (entries(old), entries(new)) else { return };
-    let timeless = |entry: &Value| {
-        let mut entry = entry.clone();
-        if let Value::Object(entry) = &mut entry {
-            entry.remove("time");
-        }
-        entry
-    };
-    if before == after || before.len() != after.len() || before.iter().map(timeless).ne(after.iter().map(timeless)) {
-        return;
+    fn but<'a>(value: &'a Value, name: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        value.as_object().into_iter().flatten().filter(move |(key, _)| *key != name)
     }
-    take_managed_fields(new);
-    let mut other = old.clone();
-    take_managed_fields(&mut other);
-    let entries = if other == *new { before } else { after };
-    set_managed_fields(new, Some(Value::Array(entries)));
+    let (Some(meta), Some(new_meta)) = (old.get("metadata"), new.get("metadata")) else { return };
+    let (Some(before), Some(after)) = (meta["managedFields"].as_array(), new_meta["managedFields"].as_array()) else {
+        return;
+    };
+    let same = before.len() == after.len()
+        && before.iter().zip(after).all(|(before, after)| but(before, "time").eq(but(after, "time")))
+        && but(meta, "managedFields").eq(but(new_meta, "managedFields"))
+        && but(old, "metadata").eq(but(new, "metadata"));
+    if same {
+        let before = before.clone();
+        set_managed_fields(new, Some(before.into()));
+    }
 }
 
 /// Non-null and empty, or one entry that says nothing.

@@ -33,6 +33,8 @@ const ROOT: &str = "/registry/";
 /// How long a read waits for the cache to reach a revision.
 const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
 const FEED_RETRY: Duration = Duration::from_millis(200);
+/// How many transactions are applied before those who wait for them are woken.
+const TRANSACTIONS_MAX: usize = 256;
 
 /// Where an object is stored; the namespace is empty for cluster-scoped kinds.
 pub fn key_of(storage_prefix: &str, namespace: &str, name: &str) -> String {
@@ -103,6 +105,15 @@ impl Cache {
             return kind.clone();
         }
         self.kinds.write().entry(storage_prefix.into()).or_default().clone()
+    }
+
+    /// An object as an entry of the store has it. Most often the cache has just that, and it need not be read again.
+    pub fn object(&self, entry: &Entry) -> Result<Arc<Object>> {
+        let cached = split_key(&entry.key).and_then(|(prefix, key)| self.prefix(prefix).at(key));
+        match cached.filter(|object| object.revision == entry.modified) {
+            Some(object) => Ok(object),
+            None => Object::new(entry).map(Arc::new),
+        }
     }
 
     /// Why an object, or any of a namespace (empty: of all), cannot be shown, if that is so. Nobody must take for
@@ -203,9 +214,9 @@ impl Cache {
         self.observers.iter().for_each(|observer| observer(prefix, key, object));
     }
 
-    /// Applies one transaction.
-    fn apply(&self, events: Vec<store::Event>) {
-        let Some(revision) = events.last().map(|e| e.revision) else { return };
+    /// Applies one transaction; its revision, if there is anything in it, is yet to be [told](Self::advance).
+    fn apply(&self, events: Vec<store::Event>) -> Option<Revision> {
+        let revision = events.last()?.revision;
         let mut kinds: Vec<(&str, Vec<kind::Put>)> = Vec::new();
         for event in &events {
             let Some((prefix, key)) = split_key(&event.key) else { continue };
@@ -225,7 +236,7 @@ impl Cache {
             changes.iter().for_each(|(key, object)| self.observe(prefix, key, object.as_ref()));
             self.prefix(prefix).apply(revision, changes);
         }
-        self.advance(revision);
+        Some(revision)
     }
 }
 
@@ -244,15 +255,24 @@ async fn follow(cache: Weak<Cache>, store: Arc<dyn Store>, mut revision: Revisio
     loop {
         // Not only what is below ROOT: every revision must arrive, or reads would wait for one that never comes.
         match store.watch("", revision).await {
-            Ok(mut events) => {
-                while let Some(batch) = events.next().await {
+            Ok(events) => {
+                // Who waits for a revision is woken once for all that is there.
+                let mut events = events.ready_chunks(TRANSACTIONS_MAX);
+                while let Some(batches) = events.next().await {
                     let Some(cache) = cache.upgrade() else { return };
-                    match batch {
-                        Ok(batch) => cache.apply(batch),
-                        Err(error) => {
-                            tracing::warn!(%error, "the watch of the store broke");
-                            break;
+                    let (mut reached, mut broken) = (None, None);
+                    for batch in batches {
+                        match batch {
+                            Ok(batch) => reached = cache.apply(batch).or(reached),
+                            Err(error) => broken = Some(error),
                         }
+                    }
+                    if let Some(revision) = reached {
+                        cache.advance(revision);
+                    }
+                    if let Some(error) = broken {
+                        tracing::warn!(%error, "the watch of the store broke");
+                        break;
                     }
                 }
             }

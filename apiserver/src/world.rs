@@ -61,11 +61,9 @@ impl World {
         object.map(|object| object.decode()).transpose()
     }
 
-    /// What the store has under a prefix now. Most often the cache has just that, and it need not be read again.
+    /// What the store has under a prefix now.
     pub async fn stored(&self, prefix: &str, namespace: &str, name: &str) -> Result<Option<Arc<Object>>> {
         let entry = self.store.get(&key_of(prefix, namespace, name)).await.map_err(ApiError::from_store)?;
-        let Some(entry) = entry else { return Ok(None) };
-        let cached = self.cache.prefix(prefix).get(namespace, name).filter(|object| object.revision == entry.modified);
-        cached.map_or_else(|| Object::new(&entry).map(Arc::new), Ok).map(Some)
+        entry.map(|entry| self.cache.object(&entry)).transpose()
     }
 }

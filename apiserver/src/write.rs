@@ -164,7 +164,7 @@ impl Writer<'_> {
 
     async fn current(&self, entry: Option<Entry>) -> Result<Option<Current>> {
         let Some(entry) = entry else { return Ok(None) };
-        let object = Arc::new(Object::new(&entry)?);
+        let object = self.world.cache.object(&entry)?;
         convert::prepare(self.world, [&object], &self.definition).await?;
         let value = object.value_as(&self.definition)?;
         Ok(Some(Current { entry, value: Arc::new(value) }))
@@ -237,8 +237,7 @@ impl Writer<'_> {
     }
 
     /// What an answer shows of what is stored.
-    async fn shown(&self, object: Object) -> Result<Shown> {
-        let object = Arc::new(object);
+    async fn shown(&self, object: Arc<Object>) -> Result<Shown> {
         convert::prepare(self.world, [&object], &self.definition).await?;
         Ok(Shown::Stored(object.form(&self.definition)?))
     }
@@ -347,7 +346,7 @@ impl Writer<'_> {
         match self.put(&key, 0, bytes.clone(), change).await? {
             Commit::Done(revision) => {
                 let entry = Entry { key, value: bytes, created: revision, modified: revision };
-                Ok(Ok(Written { shown: self.shown(Object::new(&entry)?).await?, created: true }))
+                Ok(Ok(Written { shown: self.shown(self.world.cache.object(&entry)?).await?, created: true }))
             }
             Commit::Conflict(there) => Ok(Err(there)),
         }
@@ -358,7 +357,7 @@ impl Writer<'_> {
         if generated {
             return ApiError::name_not_generated(on);
         }
-        let deleting = there.is_some_and(|entry| Object::new(&entry).is_ok_and(|object| object.deleting));
+        let deleting = there.is_some_and(|entry| self.world.cache.object(&entry).is_ok_and(|object| object.deleting));
         let error = ApiError::already_exists(on);
         if deleting { error.prefixed("object is being deleted: ") } else { error }
     }
@@ -457,7 +456,7 @@ impl Writer<'_> {
             }
             entry.value = bytes;
         }
-        Ok(Ok(Written { shown: self.shown(Object::new(&entry)?).await?, created: false }))
+        Ok(Ok(Written { shown: self.shown(self.world.cache.object(&entry)?).await?, created: false }))
     }
 
     /// Changes an object by nothing but `change`: no admission, no rules. For what subresources do beside their own
@@ -483,7 +482,7 @@ impl Writer<'_> {
                 }
                 entry.value = bytes;
             }
-            return Ok(Some(Arc::new(Object::new(&entry)?)));
+            return self.world.cache.object(&entry).map(Some);
         }
         Err(ApiError::modified(self.subject()))
     }

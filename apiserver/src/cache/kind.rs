@@ -90,11 +90,12 @@ pub struct Snapshot {
 
 impl KindCache {
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        let state = self.state.read();
-        if namespace.is_empty() {
-            return state.objects.get(name).cloned();
-        }
-        state.objects.get(format!("{namespace}/{name}").as_str()).cloned()
+        if namespace.is_empty() { self.at(name) } else { self.at(&format!("{namespace}/{name}")) }
+    }
+
+    /// The object with this key below the kind's prefix.
+    pub fn at(&self, key: &str) -> Option<Arc<Object>> {
+        self.state.read().objects.get(key).cloned()
     }
 
     /// All objects of a namespace (empty: of all), in the order of their keys.

@@ -1,5 +1,7 @@
 //! Deletion: at once, in grace, or once the last finalizer is gone.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions;
 use serde_json::Value;
@@ -49,7 +51,8 @@ impl Writer<'_> {
             }
             let (step, last) = match plan {
                 Plan::Nothing => {
-                    return self.deleted(self.shown(Object::new(&there.entry)?).await?, &there, false, true);
+                    let object = self.world.cache.object(&there.entry)?;
+                    return self.deleted(self.shown(object).await?, &there, false, true);
                 }
                 Plan::Remove => (None, true),
                 Plan::Put(value) => (Some(value), true),
@@ -58,9 +61,8 @@ impl Writer<'_> {
             let Some(value) = step else {
                 match self.remove_entry(&options, &there).await? {
                     Ok(revision) => {
-                        let object = Object::new(&there.entry)?;
-                        let object = revision.map_or_else(|| object.at(there.entry.modified), |r| object.at(r));
-                        return self.deleted(self.shown(object).await?, &there, true, false);
+                        let object = Object::new(&there.entry)?.at(revision.unwrap_or(there.entry.modified));
+                        return self.deleted(self.shown(Arc::new(object)).await?, &there, true, false);
                     }
                     Err(now) => {
                         current = self.current(now).await?;
@@ -74,7 +76,7 @@ impl Writer<'_> {
             let bytes = self.encode(value).await?;
             match self.put_changed(&there.entry, bytes).await? {
                 Ok(entry) if last => {
-                    return self.deleted(self.shown(Object::new(&entry)?).await?, &there, false, false);
+                    return self.deleted(self.shown(self.world.cache.object(&entry)?).await?, &there, false, false);
                 }
                 Ok(entry) => {
                     // The version that was asked for has been found and changed; the next step is about the new one.

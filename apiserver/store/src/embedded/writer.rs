@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    iter,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +22,8 @@ use crate::{
 
 /// How many requests share a commit at most.
 const GROUP: usize = 256;
+/// For how long a group waits for more requests at most; half of what the last commit took, if that is less.
+const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 type Answer<T> = oneshot::Sender<Result<T>>;
 
@@ -113,8 +118,17 @@ impl Writer {
     /// Until nobody can ask any more.
     pub fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut waiting = Vec::with_capacity(GROUP);
+        let (mut before, mut pause) = (0, Duration::ZERO);
         while queue.blocking_recv_many(&mut waiting, GROUP) > 0 {
+            // A commit costs the same for one as for many. Those who were answered together are about to ask again.
+            if waiting.len() < before {
+                thread::sleep(pause);
+                waiting.extend(iter::from_fn(|| queue.try_recv().ok()).take(GROUP - waiting.len()));
+            }
+            before = waiting.len();
+            let begun = Instant::now();
             self.serve(waiting.drain(..));
+            pause = PAUSE_MAX.min(begun.elapsed() / 2);
         }
     }
 
