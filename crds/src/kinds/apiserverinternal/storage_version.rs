@@ -188,10 +188,8 @@ mod tests {
 
     fn told(status: Value) -> Vec<String> {
         let (user, mut errors) = (User::default(), Errors::new());
-        let version = StorageVersion {
-            status: Some(serde_json::from_value(status).unwrap()),
-            ..StorageVersion::default()
-        };
+        let version =
+            StorageVersion { status: Some(serde_json::from_value(status).unwrap()), ..StorageVersion::default() };
         let request = Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "status" };
         version.validate_subresource(&StorageVersion::default(), &request, &mut errors);
         errors.iter().map(ToString::to_string).collect()
@@ -212,7 +210,9 @@ mod tests {
     #[test]
     fn servers() {
         assert_eq!(
-            told(json!({"storageVersions": [server("a", "apps/v1", &["apps/v1"])], "commonEncodingVersion": "apps/v1"})),
+            told(
+                json!({"storageVersions": [server("a", "apps/v1", &["apps/v1"])], "commonEncodingVersion": "apps/v1"})
+            ),
             [""; 0]
         );
         assert_eq!(

@@ -411,9 +411,8 @@ fn validate_times(
     let time = |name: &'static str, time: Timestamp, why: &str| {
         Error::invalid(STATUS.child(name), meta::whole_seconds(time).0.to_string(), why)
     };
-    let live = |why: String| {
-        Error::invalid(STATUS.child("certificateChain"), lifetime.saturating_mul(1_000_000_000), why)
-    };
+    let live =
+        |why: String| Error::invalid(STATUS.child("certificateChain"), lifetime.saturating_mul(1_000_000_000), why);
     // The first one that is wrong is told.
     let wrong = if begin.as_second() != leaf_begin {
         time("notBefore", begin, "must be set to the NotBefore time encoded in the leaf certificate")

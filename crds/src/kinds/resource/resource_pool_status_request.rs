@@ -245,10 +245,7 @@ mod tests {
         let second = request(spec.clone(), json!({"poolCount": -1}));
         let told_second = told(|context, errors| second.validate_subresource(&first, context, errors));
         assert!(told_second[0].starts_with("status: Invalid value: {") && told_second[0].ends_with(meta::IMMUTABLE));
-        assert_eq!(
-            told_second[1..],
-            ["status.poolCount: Invalid value: -1: must be greater than or equal to 0"]
-        );
+        assert_eq!(told_second[1..], ["status.poolCount: Invalid value: -1: must be greater than or equal to 0"]);
         let wrong = request(spec, json!({"poolCount": 1, "pools": [{"totalDevices": -1, "resourceSliceCount": 0}]}));
         assert_eq!(
             told(|context, errors| wrong.validate_subresource(&none, context, errors)),
@@ -264,17 +261,27 @@ mod tests {
 
     #[test]
     fn rows() {
-        let condition = |kind: &str| {
-            json!({"type": kind, "status": "True", "reason": "r", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"})
-        };
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "r", "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z"});
         let pool = json!({"driver": "d", "poolName": "p", "generation": 1, "totalDevices": 3, "validationError": "x"});
         let row = |status: Value| {
             request(json!({"driver": "d"}), status).row(Timestamp::from_second(60).unwrap())[2..].to_vec()
         };
-        assert_eq!(row(Value::Null), [json!("-"), json!("-"), json!("-"), json!("-"), json!("-"), json!(0), json!("Pending"), json!("<none>")]);
+        assert_eq!(
+            row(Value::Null),
+            [json!("-"), json!("-"), json!("-"), json!("-"), json!("-"), json!(0), json!("Pending"), json!("<none>")]
+        );
         assert_eq!(
             row(json!({"poolCount": 2, "pools": [pool], "conditions": [condition("Complete")]})),
-            [json!("3"), json!("0"), json!("0"), json!("0"), json!("1"), json!(2), json!("Complete (1/2 pools)"), json!("60s")]
+            [
+                json!("3"),
+                json!("0"),
+                json!("0"),
+                json!("0"),
+                json!("1"),
+                json!(2),
+                json!("Complete (1/2 pools)"),
+                json!("60s")
+            ]
         );
         assert_eq!(row(json!({"poolCount": 2, "pools": [pool], "conditions": [condition("Failed")]}))[0], "-");
     }

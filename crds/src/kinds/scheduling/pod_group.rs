@@ -216,16 +216,14 @@ mod tests {
         assert!(new.spec.scheduling_constraints.is_none());
         let old = new.clone();
         (new.spec.priority, new.spec.disruption_mode) = (Some(7), Some("PodGroup".to_owned()));
-        new.spec.scheduling_policy = group(json!({"schedulingPolicy": {"gang": {"minCount": 1}}})).spec.scheduling_policy;
+        new.spec.scheduling_policy =
+            group(json!({"schedulingPolicy": {"gang": {"minCount": 1}}})).spec.scheduling_policy;
         new.prepare_update(&old, &request(&user));
         let mut errors = Errors::new();
         new.validate_update(&old, &request(&user), &mut errors);
         assert_eq!(
             told(&errors),
-            [
-                "spec.schedulingPolicy: Invalid value: null: field is immutable",
-                "spec.disruptionMode: Forbidden",
-            ]
+            ["spec.schedulingPolicy: Invalid value: null: field is immutable", "spec.disruptionMode: Forbidden",]
         );
     }
 }
