@@ -9,6 +9,7 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path},
     meta::IMMUTABLE,
+    schema,
 };
 
 const LABEL_LENGTH_MAX: usize = 63;
@@ -68,19 +69,27 @@ pub fn at_most(value: impl Into<i64>, max: i64, path: impl fmt::Display, errors:
     }
 }
 
-/// No two items have the same key; what is there twice is shown as `show` says.
-pub fn unique<T, K: PartialEq>(
-    list: &[T],
-    key: impl Fn(&T) -> K,
-    show: impl Fn(&T) -> String,
+/// No two items have the same key. `type_name` is the OpenAPI name of their type.
+pub fn unique<'a, T: Serialize>(
+    list: &'a [T],
+    key: impl Fn(&'a T) -> &'a str,
+    type_name: &str,
     path: &Path,
     errors: &mut Errors,
 ) {
     for (i, item) in list.iter().enumerate() {
         if list[..i].iter().any(|other| key(other) == key(item)) {
-            errors.push(Error::duplicate(path.index(i), "").showing(show(item)));
+            errors.push(Error::duplicate(path.index(i), "").showing(show(item, type_name)));
         }
     }
+}
+
+/// As Go writes a value of a served type.
+fn show<T: Serialize>(item: &T, type_name: &str) -> String {
+    let (schema, mut value) = (schema::builtin(), serde_json::to_value(item).unwrap_or_default());
+    let Some(id) = schema.id(type_name) else { return value.to_string() };
+    schema::encode::canonical(schema, id, &mut value);
+    String::from_utf8(schema::encode::json(schema, id, &value)).unwrap_or_default()
 }
 
 /// Exactly one of these fields is set.

@@ -51,6 +51,11 @@ pub fn wants_standard_finalizers(group: &str) -> bool {
     )
 }
 
+/// Whether the kinds of a built-in group check the metadata of an update again, upstream.
+pub fn checks_updates_again(group: &str) -> bool {
+    group != "internal.apiserver.k8s.io"
+}
+
 /// Metadata of a new object; its name is generated already.
 pub fn create(meta: &ObjectMeta, rule: &Rule, errors: &mut Errors) {
     name(meta, rule.validate_name, errors);

@@ -48,6 +48,7 @@ fn refusal(workload: Option<&Workload>, reference: &WorkloadPodGroupTemplateRefe
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -68,7 +69,7 @@ mod tests {
         ] {
             assert_eq!(refusal(there, &reference(template)).as_deref(), Some(want));
         }
-        workload.metadata.deletion_timestamp = Some(Default::default());
+        workload.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         let going = refusal(Some(&workload), &reference("t"));
         assert_eq!(going.as_deref(), Some("PodGroup rejected: Workload \"w\" is being deleted"));
     }

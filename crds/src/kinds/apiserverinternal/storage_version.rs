@@ -92,7 +92,7 @@ fn show_servers(servers: &[ServerStorageVersion]) -> String {
     let shown = shown.collect::<Vec<_>>().join(",");
     match servers.len() {
         0 => UNSET.to_owned(),
-        ..=SHOWN_MAX => shown,
+        1..=SHOWN_MAX => shown,
         count => format!("{shown} + {} more...", count - SHOWN_MAX),
     }
 }

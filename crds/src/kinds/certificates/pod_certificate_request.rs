@@ -433,3 +433,239 @@ fn validate_times(
     };
     errors.push(wrong);
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    use super::*;
+    use crate::user::User;
+
+    /// A request for a P-256 key, and the key; a uid that is signed with it. The others are of other keys.
+    const REQUEST: &str = "MIG6MGICAQAwADBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFco54l9O5HqjoEHEOPw0EkxG7BbEn1AJYjv8izEJsPGSzP54OU2\
+        lPfPK+sH8ARwptWEmx6L7EZXOOpplLZcPvKgADAKBggqhkjOPQQDAgNIADBFAiEAtCmoyfcb4yj0WfYQVgMgmrkYVt2In1MCpNH7\
+        kT9rIiQCIB+zse9NSdVXtRWXbgniPviHyVYNvWihEly2p816XvKB";
+    const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEVyjniX07keqOgQcQ4/DQSTEbsFsSfUAliO/yLMQmw8ZLM/ng5TaU988r6wfwBHCm\
+        1YSbHovsRlc46mmUtlw+8g==";
+    const PROOF: &str =
+        "MEUCIBRQyrIcBfvA7/EbBcmAKO/QbT/CNFIOAXHnxoY/i4HnAiEAifbwXroxwV2ai38rPTucyAFzk9+kFcEEHZEeZaOZP8w=";
+    const SMALL_REQUEST: &str = "MIGnMFcCAQAwADBOMBAGByqGSM49AgEGBSuBBAAhAzoABHUUSE4LmfpSIINcqDceKtd0lv3YSvJJy12R7ts055ODsOfCxdXbLtZZ\
+        5FO1MaDE6k6yN61whFgloAAwCgYIKoZIzj0EAwIDQAAwPQIdANOL6nZtrjSASwJ5Hq8Qz6R8HLFUQLDcZyU9BCECHCIYbcNqLe0b\
+        /Z3GXLuqSu9ZF5E1tAuAqksxalE=";
+    const ED25519_KEY: &str = "MCowBQYDK2VwAyEAFmkmMmuJsMimTdJ+CGhL4T9gwHUaiFoZfISR3kOf7NM=";
+    const ED25519_PROOF: &str =
+        "CXS7pOQqrARE5JcJtss11/dSbF2hKdUlEa764ruBd0SwD8fRgj+KnZik0jq3Ynh1nGHGpTiPpcEeNuhhVHn9Aw==";
+    /// For the P-256 key, two hours from the beginning of 2026.
+    const ISSUED_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBKzCBsaADAgECAgEBMAoGCCqGSM49BAMCMAAwHhcNMjYwMTAxMDAwMDAwWhcN\n\
+        MjYwMTAxMDIwMDAwWjAAMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEVyjniX07\n\
+        keqOgQcQ4/DQSTEbsFsSfUAliO/yLMQmw8ZLM/ng5TaU988r6wfwBHCm1YSbHovs\n\
+        Rlc46mmUtlw+8qMcMBowGAYDVR0RBBEwD4INYS5leGFtcGxlLmNvbTAKBggqhkjO\n\
+        PQQDAgNpADBmAjEA1EsruhHE2XmC7p+Oop+Nu/tiXe8uzKhIPe8cbe9xcMbiDkEm\n\
+        Z7EIQTh5TaNTCz0oAjEAzvQObMVqcCR4g2XWHDbWjkTtm2eKYxnMT+ku70eR9D9w\n\
+        eOMaUFtbV2QKI4HjB+t+\n\
+        -----END CERTIFICATE-----\n";
+    const NOW: &str = "2026-01-01T00:01:00Z";
+
+    fn spec(own: Value) -> PodCertificateRequestSpec {
+        let mut spec = json!({"signerName": "example.com/s", "podName": "p", "podUID": "uid-1", "serviceAccountName": "s",
+            "serviceAccountUID": "u", "nodeName": "n", "nodeUID": "u", "maxExpirationSeconds": DAY_SECONDS});
+        for (name, value) in own.as_object().unwrap() {
+            spec[name] = value.clone();
+        }
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn told(errors: &Errors) -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn creation() {
+        let mut tampered = STANDARD.decode(REQUEST).unwrap();
+        *tampered.last_mut().unwrap() ^= 1;
+        let one =
+            "spec: Invalid value: exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
+        let request = "stubPKCS10Request";
+        for (own, want) in [
+            (json!({request: REQUEST}), vec![]),
+            (json!({request: KEY}), vec!["spec.stubPKCS10Request: Invalid value: must be a valid PKCS#10 CSR"]),
+            (
+                json!({request: STANDARD.encode(tampered)}),
+                vec!["spec.stubPKCS10Request: Invalid value: invalid signature"],
+            ),
+            (
+                json!({request: SMALL_REQUEST}),
+                vec![
+                    "spec.stubPKCS10Request: Invalid value: \"curve P-224\": elliptic public keys must use curve P256, P384, or P521",
+                ],
+            ),
+            (json!({}), vec![one]),
+            (json!({request: REQUEST, "pkixPublicKey": KEY}), vec![one]),
+            (json!({"pkixPublicKey": KEY, "proofOfPossession": PROOF}), vec![]),
+            (json!({"pkixPublicKey": ED25519_KEY, "proofOfPossession": ED25519_PROOF}), vec![]),
+            (
+                json!({"pkixPublicKey": KEY, "proofOfPossession": PROOF, "podUID": "uid-2"}),
+                vec!["spec.proofOfPossession: Invalid value: could not verify proof-of-possession signature"],
+            ),
+            (
+                json!({"pkixPublicKey": "eA==", "proofOfPossession": PROOF}),
+                vec!["spec.pkixPublicKey: Invalid value: \"eA==\": must be a valid PKIX-serialized public key"],
+            ),
+            (
+                json!({request: REQUEST, "signerName": "kubernetes.io/s", "maxExpirationSeconds": 86_401}),
+                vec!["spec.maxExpirationSeconds: Invalid value: 86401: must be in the range [3600, 86400]"],
+            ),
+            (
+                json!({request: REQUEST, "maxExpirationSeconds": 3599, "podUID": "", "nodeUID": "u".repeat(129)}),
+                vec![
+                    "spec.podUID: Invalid value: \"\": must not be empty",
+                    "spec.nodeUID: Too long: may not be more than 128 bytes",
+                    "spec.maxExpirationSeconds: Invalid value: 3599: must be in the range [3600, 7862400]",
+                ],
+            ),
+            (
+                json!({request: REQUEST, "unverifiedUserAnnotations": {"": "", "Own": "", "example.com/a": ""}}),
+                vec![
+                    "spec.unverifiedUserAnnotations: Required value",
+                    "spec.unverifiedUserAnnotations: Invalid value: \"own\": must be a domain-prefixed key (such as \"acme.io/foo\")",
+                ],
+            ),
+        ] {
+            let mut errors = Errors::new();
+            validate_spec(&spec(own), &mut errors);
+            assert_eq!(told(&errors), want);
+        }
+    }
+
+    fn condition(kind: &str) -> Value {
+        json!({"type": kind, "status": "True", "reason": "R", "message": "", "lastTransitionTime": NOW})
+    }
+
+    /// What is wrong with a status that follows another.
+    fn changed(spec: &PodCertificateRequestSpec, new: &Value, old: &Value) -> Vec<String> {
+        let of = |status: &Value| PodCertificateRequest {
+            spec: spec.clone(),
+            status: Some(serde_json::from_value(status.clone()).unwrap()),
+            ..PodCertificateRequest::default()
+        };
+        let (user, mut errors) = (User::default(), Errors::new());
+        let request = Request { user: &user, now: NOW.parse().unwrap(), subresource: "status" };
+        of(new).validate_subresource(&of(old), &request, &mut errors);
+        told(&errors)
+    }
+
+    #[test]
+    fn a_request_is_answered_once() {
+        let spec = spec(json!({"stubPKCS10Request": REQUEST}));
+        let none = json!({});
+        let told = |new: Value| changed(&spec, &new, &none);
+        assert_eq!(told(json!({"conditions": [condition(DENIED)]})), [""; 0]);
+        assert_eq!(
+            told(json!({"certificateChain": "x"})),
+            [
+                "status: Invalid value: status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\""
+            ]
+        );
+        assert_eq!(
+            told(json!({"certificateChain": "x", "conditions": [condition(FAILED)]})),
+            [
+                "status: Invalid value: non-condition status fields must be empty when denying or failing the PodCertificateRequest"
+            ]
+        );
+        assert_eq!(
+            told(json!({"conditions": [condition(ISSUED), condition(DENIED), condition("Other")]})),
+            [
+                "status.conditions.[1].type: Invalid value: \"Denied\": There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"",
+                "status.conditions.[2].type: Unsupported value: \"Other\": supported values: \"Issued\", \"Denied\", \"Failed\"",
+            ]
+        );
+        let denied = json!({"conditions": [condition(DENIED)]});
+        assert_eq!(changed(&spec, &denied, &denied), [""; 0]);
+        assert_eq!(
+            changed(&spec, &none, &denied),
+            ["status: Invalid value: immutable after PodCertificateRequest is issued, denied, or failed"]
+        );
+    }
+
+    #[test]
+    fn what_is_issued_is_what_was_asked_for() {
+        let asked = spec(json!({"stubPKCS10Request": REQUEST}));
+        let other = spec(json!({"pkixPublicKey": ED25519_KEY, "proofOfPossession": ED25519_PROOF}));
+        let short = spec(json!({"stubPKCS10Request": REQUEST, "maxExpirationSeconds": 3600}));
+        let issued = |chain: &str, [begin, end, refresh]: [&str; 3]| {
+            json!({"conditions": [condition(ISSUED)], "certificateChain": chain, "notBefore": begin, "notAfter": end,
+                "beginRefreshAt": refresh})
+        };
+        let (begin, middle, end) = ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z");
+        let times = [begin, end, middle];
+        let key = "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n";
+        let chain = format!("{ISSUED_CERTIFICATE}{key}");
+        for (spec, status, want) in [
+            (&asked, issued(ISSUED_CERTIFICATE, times), ""),
+            (
+                &asked,
+                issued("x", times),
+                "status.certificateChain: issued certificate chain must contain at least one certificate",
+            ),
+            (
+                &asked,
+                issued(key, times),
+                "status.certificateChain: issued certificate chain must consist entirely of CERTIFICATE PEM blocks",
+            ),
+            (
+                &asked,
+                issued(&chain, times),
+                "status.certificateChain: issued certificate chain must consist entirely of CERTFICATE PEM blocks",
+            ),
+            (
+                &other,
+                issued(ISSUED_CERTIFICATE, times),
+                "status.certificateChain: leaf certificate was not issued to the requested public key",
+            ),
+            (
+                &short,
+                issued(ISSUED_CERTIFICATE, times),
+                "status.certificateChain: leaf certificate lifetime must be <= spec.maxExpirationSeconds (3600)",
+            ),
+            (
+                &asked,
+                issued(ISSUED_CERTIFICATE, [middle, end, middle]),
+                "status.notBefore: must be set to the NotBefore time encoded in the leaf certificate",
+            ),
+            (
+                &asked,
+                issued(ISSUED_CERTIFICATE, [begin, middle, middle]),
+                "status.notAfter: must be set to the NotAfter time encoded in the leaf certificate",
+            ),
+            (
+                &asked,
+                issued(ISSUED_CERTIFICATE, [begin, end, "2026-01-01T00:09:59Z"]),
+                "status.beginRefreshAt: must be at least 10 minutes after status.notBefore",
+            ),
+            (
+                &asked,
+                issued(ISSUED_CERTIFICATE, [begin, end, end]),
+                "status.beginRefreshAt: must be at least 10 minutes before status.notAfter",
+            ),
+        ] {
+            let told = changed(spec, &status, &json!({}));
+            let (field, why) = want.split_once(": ").unwrap_or_default();
+            let is_told = told.iter().all(|told| told.starts_with(field) && told.ends_with(why));
+            assert!(is_told && told.len() == usize::from(!want.is_empty()), "{want}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_known_condition_is_the_state() {
+        let state = |conditions: Value| {
+            let request = PodCertificateRequest {
+                status: serde_json::from_value(json!({"conditions": conditions})).unwrap(),
+                ..PodCertificateRequest::default()
+            };
+            request.row(Timestamp::UNIX_EPOCH)[5].clone()
+        };
+        assert_eq!(state(json!([])), "Pending");
+        assert_eq!(state(json!([condition(FAILED), condition("Other")])), FAILED);
+    }
+}

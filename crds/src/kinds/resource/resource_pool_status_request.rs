@@ -11,7 +11,6 @@ use crate::{
     condition, declared, equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
-    go,
     kind::{About, DeleteAnswer, Kind, NAME, Request, Subresource, column, text},
     meta, table,
 };
@@ -84,11 +83,13 @@ impl Kind for ResourcePoolStatusRequest {
         if equal::same(&self.status, &old.status) {
             return;
         }
-        if old.status.is_some() {
-            equal::immutable_struct(&self.status, &old.status, STATUS_TYPE, STATUS, errors);
-        }
-        let Some(status) = &self.status else { return };
-        if old.status.is_none() {
+        let Some(status) = &self.status else {
+            errors.push(Error::invalid(STATUS, Value::Null, meta::IMMUTABLE));
+            return;
+        };
+        if let Some(old) = &old.status {
+            equal::immutable_struct(status, old, STATUS_TYPE, STATUS, errors);
+        } else {
             condition::validate(status.conditions.items(), &STATUS.child("conditions"), errors);
         }
         validate_status(status, old.status.as_ref(), errors);
@@ -165,7 +166,7 @@ fn validate_status(
     let (conditions, path) = (status.conditions.items(), STATUS.child("conditions"));
     let is_new = old.is_none_or(|old| !equal::same(&old.conditions, &status.conditions));
     if is_new && field::at_most_items(conditions, CONDITIONS_MAX, &path, errors) {
-        declared::unique(conditions, |c| c.type_.clone(), |c| go::show(c, CONDITION_TYPE), &path, errors);
+        declared::unique(conditions, |condition| condition.type_.as_str(), CONDITION_TYPE, &path, errors);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 
 const SPEC: Path = Path::new("spec");
 const STATUS: Path = Path::new("status");
+const CLAIM_STATUS_TYPE: &str = "io.k8s.api.scheduling.v1alpha2.PodGroupResourceClaimStatus";
 const CLAIMS_MAX: usize = 4;
 
 impl Kind for PodGroup {
@@ -146,7 +147,7 @@ fn validate_claims(
     if equal::same(&new, &old) || !field::at_most_items(new, CLAIMS_MAX, path, errors) {
         return;
     }
-    declared::unique(new, |status| status.name.clone(), |status| json!(status).to_string(), path, errors);
+    declared::unique(new, |status| status.name.as_str(), CLAIM_STATUS_TYPE, path, errors);
     for (i, status) in new.iter().enumerate().filter(|(_, status)| !old.contains(status)) {
         if status.resource_claim_name.is_some() {
             let name = status.resource_claim_name.text();

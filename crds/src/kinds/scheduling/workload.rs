@@ -14,6 +14,7 @@ use crate::{
 };
 
 const SPEC: Path = Path::new("spec");
+const TEMPLATE_TYPE: &str = "io.k8s.api.scheduling.v1alpha2.PodGroupTemplate";
 const TEMPLATES_MAX: usize = 8;
 
 impl Kind for Workload {
@@ -39,7 +40,7 @@ impl Kind for Workload {
         if !validate_number(templates, &path, errors) {
             return;
         }
-        declared::unique(templates, |t| t.name.clone(), |t| json!(t).to_string(), &path, errors);
+        declared::unique(templates, |template| template.name.as_str(), TEMPLATE_TYPE, &path, errors);
         for (i, template) in templates.iter().enumerate() {
             let path = path.index(i);
             declared::required(&template.name, declared::short_name, path.child("name"), errors);
@@ -111,7 +112,7 @@ mod tests {
             (
                 json!({"podGroupTemplates": [template("a"), template("a")]}),
                 vec![
-                    "spec.podGroupTemplates[1]: Duplicate value: {\"name\":\"a\",\"schedulingPolicy\":{\"basic\":{}}}",
+                    "spec.podGroupTemplates[1]: Duplicate value: {\"name\":\"a\",\"schedulingPolicy\":{\"basic\":{}},\"schedulingConstraints\":null}",
                 ],
             ),
             (
