@@ -109,7 +109,8 @@ pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
 });
 
 /// The rest of the table: versions that are not general yet, and kinds that have only such. They are served if they are
-/// turned on; what is stored of them is read in any case.
+/// turned on; what is stored of them is read in any case. There are no feature gates: a kind that upstream has behind one
+/// needs no more than being turned on, and fields that are behind one of their own are off, as upstream has them by default.
 pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
     vec![
         Definition::version_of::<api::networking::v1::IPAddress>("v1beta1"),
