@@ -30,6 +30,7 @@ pub mod namespace_lifecycle;
 pub mod node_declared_feature_validator;
 pub mod node_restriction;
 pub mod persistent_volume_claim_resize;
+pub mod pod_group_workload_exists;
 mod pod_reference;
 pub mod pod_resize_validator;
 pub mod pod_security;
@@ -183,6 +184,7 @@ impl Chain {
             Box::<certificate::CertificateSubjectRestriction>::default(),
             Box::<default_ingress_class::DefaultIngressClass>::default(),
             Box::<pod_topology_labels::PodTopologyLabels>::default(),
+            Box::<pod_group_workload_exists::PodGroupWorkloadExists>::default(),
             Box::<node_declared_feature_validator::NodeDeclaredFeatureValidator>::default(),
             Box::<pod_resize_validator::PodResizeValidator>::default(),
             Box::new(mutating_admission_policy::MutatingAdmissionPolicy::new(authorizer.clone())),

@@ -162,6 +162,7 @@ pub const OBSERVED: &[(&str, &str)] = &[
     ("", "persistentvolumes"),
     ("storage.k8s.io", "volumeattachments"),
     ("resource.k8s.io", "resourceslices"),
+    ("certificates.k8s.io", "podcertificaterequests"),
 ];
 
 /// An object as it is now, or none if it was deleted.

@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use crds::kind::Kind;
 use ipnet::{IpNet, Ipv4Net};
 use jiff::Timestamp;
+use k8s_openapi::{Resource, api::certificates::v1beta1::PodCertificateRequest};
 pub use store::EtcdOptions;
 use store::{EmbeddedStore, EtcdStore, MemoryStore, Options, Store};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -291,6 +293,9 @@ impl Apiserver {
     ) -> Result<Arc<Self>, StartError> {
         let registry = Arc::new(Registry::new(&guards.runtime));
         let mut authorizer = Authorizer::new(bootstrap::node_rules()?);
+        if registry.any_version(PodCertificateRequest::GROUP, PodCertificateRequest::ABOUT.plural).is_some() {
+            authorizer.node.allow_pod_certificates();
+        }
         if let Some(steps) = guards.authorization {
             authorizer = authorizer.with_steps(steps);
         }

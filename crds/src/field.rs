@@ -225,6 +225,14 @@ pub fn extend_number(errors: &mut Errors, path: impl fmt::Display + Copy, value:
     errors.extend(wrong.into_iter().map(|why| Error::invalid(path, value, why)));
 }
 
+/// False: there are more items than may be, and nothing more is looked at.
+pub fn at_most_items<T>(list: &[T], max: usize, path: &Path, errors: &mut Errors) -> bool {
+    if list.len() > max {
+        errors.push(Error::too_many(*path, list.len() as i64, max as i64));
+    }
+    list.len() <= max
+}
+
 /// How Go's `%q` and upstream's field errors show a value.
 fn render(value: &Value) -> String {
     match value {

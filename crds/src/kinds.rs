@@ -12,6 +12,7 @@ use crate::kind::Definition;
 pub mod admissionregistration;
 pub mod apiextensions;
 pub mod apiregistration;
+pub mod apiserverinternal;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
@@ -108,13 +109,15 @@ pub static KINDS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
 });
 
 /// The rest of the table: versions that are not general yet, and kinds that have only such. They are served if they are
-/// turned on; what is stored of them is read in any case.
+/// turned on; what is stored of them is read in any case. There are no feature gates: a kind that upstream has behind one
+/// needs no more than being turned on, and fields that are behind one of their own are off, as upstream has them by default.
 pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
     vec![
         Definition::version_of::<api::networking::v1::IPAddress>("v1beta1"),
         Definition::version_of::<api::networking::v1::ServiceCIDR>("v1beta1"),
         Definition::version_of::<api::storage::v1::VolumeAttributesClass>("v1beta1"),
         Definition::of::<api::certificates::v1beta1::ClusterTrustBundle>(),
+        Definition::of::<api::certificates::v1beta1::PodCertificateRequest>(),
         Definition::version_of::<api::certificates::v1beta1::ClusterTrustBundle>("v1alpha1"),
         Definition::of::<api::coordination::v1beta1::LeaseCandidate>(),
         Definition::version_of::<api::coordination::v1beta1::LeaseCandidate>("v1alpha2"),
@@ -144,7 +147,11 @@ pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
         Definition::version_of::<api::resource::v1::ResourceSlice>("v1beta2"),
         Definition::version_of::<api::resource::v1alpha3::DeviceTaintRule>("v1beta2"),
         Definition::of::<api::resource::v1alpha3::DeviceTaintRule>(),
+        Definition::of::<api::resource::v1alpha3::ResourcePoolStatusRequest>(),
         Definition::of::<api::storagemigration::v1beta1::StorageVersionMigration>(),
+        Definition::of::<api::scheduling::v1alpha2::PodGroup>(),
+        Definition::of::<api::scheduling::v1alpha2::Workload>(),
+        Definition::of::<api::apiserverinternal::v1alpha1::StorageVersion>(),
     ]
 });
 

@@ -8,6 +8,7 @@ pub mod cel;
 pub mod condition;
 pub mod cron;
 pub mod custom;
+pub mod declared;
 pub mod diff;
 pub mod duration;
 pub mod equal;

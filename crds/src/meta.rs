@@ -51,6 +51,11 @@ pub fn wants_standard_finalizers(group: &str) -> bool {
     )
 }
 
+/// Whether the kinds of a built-in group check the metadata of an update again, upstream.
+pub fn checks_updates_again(group: &str) -> bool {
+    group != "internal.apiserver.k8s.io"
+}
+
 /// Metadata of a new object; its name is generated already.
 pub fn create(meta: &ObjectMeta, rule: &Rule, errors: &mut Errors) {
     name(meta, rule.validate_name, errors);
@@ -181,12 +186,17 @@ pub fn label_name(name: &str, path: Path, errors: &mut Errors) {
 
 /// Keys of annotations, in whatever case, and their size in all.
 pub fn annotations(annotations: Option<&BTreeMap<String, String>>, path: Path, errors: &mut Errors) {
-    let mut size = 0;
-    for (key, value) in annotations.into_iter().flatten() {
+    let Some(annotations) = annotations else { return };
+    for key in annotations.keys() {
         let wrong = field::qualified_name(&key.to_lowercase());
         errors.extend(wrong.into_iter().map(|w| Error::invalid(path, key.as_str(), w)));
-        size += key.len() + value.len();
     }
+    annotations_size(annotations, path, errors);
+}
+
+/// The size of annotations in all.
+pub fn annotations_size(annotations: &BTreeMap<String, String>, path: Path, errors: &mut Errors) {
+    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > ANNOTATIONS_SIZE_MAX {
         errors.push(Error::too_long(path, ANNOTATIONS_SIZE_MAX as i64));
     }

@@ -254,6 +254,18 @@ pub fn domain_path(value: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// A domain and a name: `acme.io/foo`.
+pub fn domain_key(value: &str, path: &Path, errors: &mut Errors) {
+    let wrong = crate::field::qualified_name(value);
+    if value.is_empty() {
+        errors.push(Error::required(*path, ""));
+    } else if wrong.is_empty() && !value.contains('/') {
+        errors.push(Error::invalid(*path, value, "must be a domain-prefixed key (such as \"acme.io/foo\")"));
+    } else {
+        extend(errors, *path, value, wrong);
+    }
+}
+
 /// A domain name of two labels or more, with or without the dot at its end.
 pub fn domain_name(value: &str, path: &Path, errors: &mut Errors) {
     if value.is_empty() {

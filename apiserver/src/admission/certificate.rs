@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use crds::field::quote;
+use crds::field::{self, quote};
 use futures::future::BoxFuture;
 use serde_json::Value;
 use x509_parser::{certification_request::X509CertificationRequest, pem::Pem, prelude::FromDer};
@@ -12,12 +12,13 @@ use x509_parser::{certification_request::X509CertificationRequest, pem::Pem, pre
 use super::{Attributes, Operation, Plugin, edit};
 use crate::{
     authorize::{self, Authorize, Resource},
-    error::Result,
+    error::{ApiError, Result},
     world::World,
 };
 
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
+const POD_REQUESTS: &str = "podcertificaterequests";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 const MASTERS: &str = "system:masters";
 
@@ -69,7 +70,8 @@ impl Plugin for CertificateSigning {
     }
 
     fn handles(&self, attributes: &Attributes) -> bool {
-        attributes.operation == Operation::Update && attributes.is(GROUP, REQUESTS, "status")
+        let signs = |requests| attributes.is(GROUP, requests, "status");
+        attributes.operation == Operation::Update && (signs(REQUESTS) || signs(POD_REQUESTS))
     }
 
     fn validate<'a>(&'a self, attributes: &'a mut Attributes, _: &'a World) -> BoxFuture<'a, Result<()>> {
@@ -80,6 +82,17 @@ impl Plugin for CertificateSigning {
                 if value.as_array().is_some_and(Vec::is_empty) { Value::Null } else { value }
             };
             let same = |pointer: &str| at(new, pointer) == at(old, pointer);
+            if attributes.resource() == POD_REQUESTS {
+                // Upstream asks where it validates, which is no admission, and tells it as what is wrong with the object.
+                let signer = signer(old);
+                if same("/status") || may(&*self.authorizer, attributes, "sign", signer) {
+                    return Ok(());
+                }
+                let (user, signer) = (quote(&attributes.user.name), quote(signer));
+                let why = format!("User {user} is not permitted to \"sign\" for signer {signer}");
+                let error = field::Error::forbidden("spec.signerName", why);
+                return Err(ApiError::invalid(GROUP, &attributes.kind.kind, &attributes.name, &[error]));
+            }
             if same("/status/certificate") && same("/status/conditions") {
                 return Ok(());
             }

@@ -4,11 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crds::field::quote;
 use futures::future::BoxFuture;
+use http::StatusCode;
 use k8s_openapi::api::{
     authentication::v1::TokenRequest,
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Volume},
+    certificates::v1beta1::PodCertificateRequest,
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount, Volume},
     storage::v1::CSIDriver,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::{Attributes, Operation, Plugin, certificate, edit, pod_reference};
@@ -116,6 +119,7 @@ impl NodeRestriction {
             ("storage.k8s.io", "csinodes", _) => same_name(node, a, "CSINode"),
             ("resource.k8s.io", "resourceslices", _) => check_slice(node, a),
             ("certificates.k8s.io", "certificatesigningrequests", _) => check_request(node, a),
+            ("certificates.k8s.io", "podcertificaterequests", _) => check_pod_certificate(node, a, world),
             _ => Ok(()),
         }
     }
@@ -371,6 +375,77 @@ fn check_request(node: &str, a: &Attributes) -> Checked {
         return Ok(());
     }
     Err(format!("can only create a node CSR with CN=system:node:{node}").into())
+}
+
+/// A certificate is for a pod that runs on the node, as its service account. What may be told otherwise in a moment, once
+/// the cache has it, is no refusal.
+fn check_pod_certificate(node: &str, a: &Attributes, world: &World) -> Checked {
+    if a.operation != Operation::Create {
+        return Err(format!("unexpected operation {}", a.operation.name()).into());
+    }
+    let spec = edit::decode::<PodCertificateRequest>(object(a))?.spec;
+    let retry = |why: String| Refusal::from(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+    let missing = |what: &str, named: &str, kind: &str, name: &str| {
+        let (named, name) = (quote(named), quote(name));
+        retry(format!("while retrieving {what} {named} named in the PodCertificateRequest: {kind} {name} not found"))
+    };
+    if spec.node_name != node {
+        let why = format!(
+            "PodCertificateRequest.Spec.NodeName={}, which is not the requesting node {}",
+            quote(&spec.node_name),
+            quote(node)
+        );
+        return Err(why.into());
+    }
+    let placed = |name: &str| format!("{}/{name}", a.namespace);
+    let (full, uid_of) = (placed(&spec.pod_name), |meta: &ObjectMeta| meta.uid.clone().unwrap_or_default());
+    let pod_quoted = quote(&full);
+    let there = world.get::<Node>("", node)?.ok_or_else(|| missing("node", node, "node", node))?;
+    let uid = uid_of(&there.metadata);
+    if spec.node_uid != uid {
+        let (named, uid) = (quote(&spec.node_uid), quote(&uid));
+        return Err(retry(format!(
+            "PodCertificateRequest for pod {pod_quoted} names node UID {named}, inconsistent with the running node ({uid})"
+        )));
+    }
+    let pod = world.get::<Pod>(&a.namespace, &spec.pod_name)?;
+    let pod = pod.ok_or_else(|| missing("pod", &full, "pod", &spec.pod_name))?;
+    let uid = uid_of(&pod.metadata);
+    if spec.pod_uid != uid {
+        let (named, uid) = (quote(&spec.pod_uid), quote(&uid));
+        return Err(retry(format!(
+            "PodCertificateRequest for pod {pod_quoted} contains pod UID ({named}) which differs from running pod {uid}"
+        )));
+    }
+    if node_name(&pod) != node {
+        let node = quote(node);
+        let why = format!("pod {pod_quoted} is not running on node {node} named in the PodCertificateRequest");
+        return Err(why.into());
+    }
+    if pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
+        return Err(format!("pod {pod_quoted} is a mirror pod").into());
+    }
+    let account = pod.spec.and_then(|spec| spec.service_account_name).unwrap_or_default();
+    if spec.service_account_name != account {
+        let (named, account) = (quote(&spec.service_account_name), quote(&account));
+        return Err(format!(
+            "PodCertificateRequest for pod {pod_quoted} contains serviceAccountName ({named}) that differs from running \
+             pod ({account})"
+        )
+        .into());
+    }
+    let full = placed(&account);
+    let there = world.get::<ServiceAccount>(&a.namespace, &account)?;
+    let there = there.ok_or_else(|| missing("service account", &full, "serviceaccount", &account))?;
+    let uid = uid_of(&there.metadata);
+    if spec.service_account_uid != uid {
+        let (named, uid) = (quote(&spec.service_account_uid), quote(&uid));
+        return Err(retry(format!(
+            "PodCertificateRequest for pod {pod_quoted} names service account UID {named}, which differs from the running \
+             service account ({uid})"
+        )));
+    }
+    Ok(())
 }
 
 impl NodeRestriction {

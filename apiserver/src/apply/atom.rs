@@ -170,7 +170,7 @@ fn zero_scalar(shape: &Shape) -> Option<Value> {
         Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString => Value::from(0),
         Shape::Quantity => Value::from("0"),
         Shape::Duration => Value::from("0s"),
-        Shape::String | Shape::Bytes => Value::from(""),
+        Shape::String => Value::from(""),
         _ => return None,
     })
 }

@@ -34,6 +34,10 @@ impl Reset {
             ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
                 Self::fields(&["spec", "status.certificate"])
             }
+            // Upstream lets a write to these own what it does not set.
+            ("certificates.k8s.io", "podcertificaterequests", "") | ("scheduling.k8s.io", "podgroups", "") => {
+                Self::Nothing
+            }
             (_, _, "status") if resets_metadata(group, resource) => Self::fields(&["metadata", "spec"]),
             (_, _, "status") => Self::fields(&["spec"]),
             ("", "namespaces", "finalize") => Self::fields(&["status"]),

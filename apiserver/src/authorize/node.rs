@@ -15,6 +15,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 pub struct NodeAuthorizer {
     rules: Vec<PolicyRule>,
+    /// Whether there are requests for certificates of pods.
+    pod_certificates: bool,
     graph: RwLock<Graph>,
 }
 
@@ -24,7 +26,12 @@ fn allow() -> Decision {
 
 impl NodeAuthorizer {
     pub fn new(rules: Vec<PolicyRule>) -> Self {
-        Self { rules, graph: RwLock::default() }
+        Self { rules, pod_certificates: false, graph: RwLock::default() }
+    }
+
+    /// Nodes may request certificates for their pods.
+    pub fn allow_pod_certificates(&mut self) {
+        self.pod_certificates = true;
     }
 
     pub fn observe(&self, change: &Change) -> Result<(), serde_json::Error> {
@@ -50,6 +57,9 @@ impl NodeAuthorizer {
             ("resource.k8s.io", "resourceslices") => self.resource_slice(node, verb, on),
             ("", "nodes") => node_object(node, verb, on),
             ("", "pods") => self.pod(node, verb, on),
+            ("certificates.k8s.io", "podcertificaterequests") if self.pod_certificates => {
+                self.pod_certificate(node, verb, on)
+            }
             // Served only when switched on.
             ("certificates.k8s.io", "podcertificaterequests") => Decision::because(""),
             _ => self.by_rules(attributes),
@@ -122,6 +132,22 @@ impl NodeAuthorizer {
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
                  delete, deletecollection",
             ),
+        }
+    }
+
+    fn pod_certificate(&self, node: &str, verb: &str, on: &Resource) -> Decision {
+        if !on.subresource.is_empty() {
+            return Decision::because("nodes may not access the status subresource of PodCertificateRequests");
+        }
+        match verb {
+            // NodeRestriction sees to it that the request is for a pod of this node.
+            "create" => allow(),
+            "get" => self.related(node, Kind::PodCertificate, on),
+            "list" | "watch" if selects(on, "spec.nodeName", node) => allow(),
+            "list" | "watch" => {
+                Decision::because("can only list/watch podcertificaterequests with nodeName field selector")
+            }
+            verb => Decision::because(format!("nodes may not {verb} podcertificaterequests")),
         }
     }
 

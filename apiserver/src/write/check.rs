@@ -91,7 +91,9 @@ impl Writer<'_> {
         metadata::put_managed(object, managed.0);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
+        if meta::checks_updates_again(&definition.gvk.group) {
+            meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
+        }
         errors.append(&mut of_kind);
         self.refuse(object, &errors)?;
         self.warnings.extend(warnings);

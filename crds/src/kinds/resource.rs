@@ -8,5 +8,6 @@ pub mod name;
 pub mod request;
 pub mod resource_claim;
 pub mod resource_claim_template;
+pub mod resource_pool_status_request;
 pub mod resource_slice;
 pub mod v1beta1;

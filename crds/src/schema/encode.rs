@@ -99,7 +99,7 @@ fn held<T: AsValue>(schema: &Schema, field: &Field, value: Option<T>) -> Held<T>
     };
     match empty {
         false => Held::Value(present),
-        true if matches!(field.shape, Shape::List(_) | Shape::Map(_) | Shape::Object(_)) => absent,
+        true if matches!(field.shape, Shape::List(_) | Shape::Map(_) | Shape::Object(_) | Shape::Bytes) => absent,
         true if field.omit_empty => Held::Nothing,
         true => Held::Value(present),
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::{
+    certificates::v1beta1::PodCertificateRequest,
     core::v1::{Container, EnvFromSource, EnvVar, PersistentVolume, Pod, PodSpec, Volume},
     resource::v1::ResourceSlice,
     storage::v1::VolumeAttachment,
@@ -26,6 +27,8 @@ pub enum Kind {
     ResourceClaim,
     Attachment,
     Slice,
+    /// A PodCertificateRequest.
+    PodCertificate,
 }
 
 /// Kind, namespace, name.
@@ -33,7 +36,7 @@ type Key = (Kind, String, String);
 
 #[derive(Default)]
 pub struct Graph {
-    /// What each pod, attachment and slice refers to, and on which node.
+    /// What each pod, attachment, slice and request refers to, and on which node.
     sources: HashMap<Key, (String, HashSet<Key>)>,
     /// How many sources of a node refer to an object.
     referrers: HashMap<Key, HashMap<String, usize>>,
@@ -51,6 +54,7 @@ impl Graph {
                 "pods" => self.remove(&key(Kind::Pod)),
                 "volumeattachments" => self.remove(&key(Kind::Attachment)),
                 "resourceslices" => self.remove(&key(Kind::Slice)),
+                "podcertificaterequests" => self.remove(&key(Kind::PodCertificate)),
                 "persistentvolumes" => self.remove_volume(change.name),
                 _ => {}
             }
@@ -69,6 +73,10 @@ impl Graph {
             "resourceslices" => {
                 let node = ResourceSlice::deserialize(object)?.spec.node_name;
                 self.put(key(Kind::Slice), node, HashSet::new());
+            }
+            "podcertificaterequests" => {
+                let node = PodCertificateRequest::deserialize(object)?.spec.node_name;
+                self.put(key(Kind::PodCertificate), Some(node), HashSet::new());
             }
             "persistentvolumes" => self.put_volume(change.name, &PersistentVolume::deserialize(object)?),
             _ => {}

@@ -126,6 +126,30 @@ fn a_node_writes_its_own() {
 }
 
 #[test]
+fn a_node_requests_certificates_for_its_pods_where_there_are_such() {
+    let request = |node: &str| json!({"metadata": {"name": "r", "namespace": "ns"}, "spec": {"nodeName": node}});
+    let mut it = shown(&[
+        ("podcertificaterequests", "ns", "own", request("n1")),
+        ("podcertificaterequests", "ns", "other", request("n2")),
+    ]);
+    let may = |it: &NodeAuthorizer, verb, resource, name| {
+        allowed(it, "n1", verb, "certificates.k8s.io", resource, "ns", name)
+    };
+    assert!(!may(&it, "create", "podcertificaterequests", ""));
+    it.allow_pod_certificates();
+    for (verb, resource, name, is) in [
+        ("create", "podcertificaterequests", "", true),
+        ("get", "podcertificaterequests", "own", true),
+        ("get", "podcertificaterequests", "other", false),
+        ("list", "podcertificaterequests", "", false),
+        ("delete", "podcertificaterequests", "own", false),
+        ("update", "podcertificaterequests/status", "own", false),
+    ] {
+        assert_eq!(may(&it, verb, resource, name), is, "{verb} {resource} {name}");
+    }
+}
+
+#[test]
 fn others_are_none_of_its_business() {
     let it = shown(&[("pods", "ns", "p", pod("n1"))]);
     let user = User::named("system:node:n1", &["devs"]);

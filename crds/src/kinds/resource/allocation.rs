@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     condition, equal,
-    field::{Error, Errors, Path, extend},
+    field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
     pod::affinity,
     syntax,
@@ -109,7 +109,7 @@ fn validate_device(status: &AllocatedDeviceStatus, is_allocated: bool, path: &Pa
         errors.push(Error::invalid(*path, shown(device(status)), why));
     }
     let list = path.child("conditions");
-    name::at_most(status.conditions.items(), CONDITIONS_MAX, &list, errors);
+    field::at_most_items(status.conditions.items(), CONDITIONS_MAX, &list, errors);
     condition::validate(status.conditions.items(), &list, errors);
     if let Some(data) = &status.data {
         request::validate_raw(data, DATA_LENGTH_MAX, &path.child("data"), errors);
@@ -147,13 +147,13 @@ fn validate_allocation(allocation: &AllocationResult, names: &Names, path: &Path
     let none = Default::default();
     let (devices, devices_path) = (allocation.devices.as_ref().unwrap_or(&none), path.child("devices"));
     let (list, results) = (devices_path.child("results"), devices.results.items());
-    if name::at_most(results, RESULTS_MAX, &list, errors) {
+    if field::at_most_items(results, RESULTS_MAX, &list, errors) {
         for (i, result) in results.iter().enumerate() {
             validate_result(result, names, &list.index(i), errors);
         }
     }
     let (list, configurations) = (devices_path.child("config"), devices.config.items());
-    if name::at_most(configurations, 2 * CONFIGURATIONS_MAX, &list, errors) {
+    if field::at_most_items(configurations, 2 * CONFIGURATIONS_MAX, &list, errors) {
         for (i, configuration) in configurations.iter().enumerate() {
             validate_configuration(configuration, names, &list.index(i), errors);
         }

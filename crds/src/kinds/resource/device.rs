@@ -246,7 +246,7 @@ fn validate_range(
 fn validate_taints(device: &Device, old: Option<&Device>, path: &Path, errors: &mut Errors) {
     let taints = device.taints.items();
     let kept = old.is_some_and(|old| equal::same(&old.taints, &device.taints));
-    if kept || !name::at_most(taints, TAINTS_MAX, path, errors) {
+    if kept || !field::at_most_items(taints, TAINTS_MAX, path, errors) {
         return;
     }
     for (i, taint) in taints.iter().enumerate() {

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::DeviceClass;
 use serde_json::{Value, json};
 
-use super::{name, request};
+use super::request;
 use crate::{
-    field::{Error, Errors, Path},
+    field::{self, Error, Errors, Path},
     given::Items,
     kind::{AGE, About, DeleteAnswer, Generation, Kind, NAME, Request},
     meta, resource, table,
@@ -26,7 +26,7 @@ impl Kind for DeviceClass {
         let spec = &self.spec;
         request::validate_selectors(spec.selectors.items(), &SPEC.child("selectors"), errors);
         let (list, configurations) = (SPEC.child("config"), spec.config.items());
-        if name::at_most(configurations, request::CONFIGURATIONS_MAX, &list, errors) {
+        if field::at_most_items(configurations, request::CONFIGURATIONS_MAX, &list, errors) {
             for (i, configuration) in configurations.iter().enumerate() {
                 request::validate_configuration(configuration.opaque.as_ref(), &list.index(i), errors);
             }

@@ -90,14 +90,6 @@ pub fn uid(uid: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// False: there are more than may be, and nothing more is looked at.
-pub fn at_most<T>(list: &[T], max: usize, path: &Path, errors: &mut Errors) -> bool {
-    if list.len() > max {
-        errors.push(Error::too_many(*path, list.len() as i64, max as i64));
-    }
-    list.len() <= max
-}
-
 /// Checks each of a list, and then that no key comes twice.
 pub fn each<T, K: PartialEq + Into<Value> + Clone>(
     list: &[T],
@@ -107,7 +99,7 @@ pub fn each<T, K: PartialEq + Into<Value> + Clone>(
     errors: &mut Errors,
     check: impl Fn(&T, &Path, &mut Errors),
 ) {
-    if !at_most(list, max, path, errors) {
+    if !field::at_most_items(list, max, path, errors) {
         return;
     }
     for (i, item) in list.iter().enumerate() {
@@ -122,7 +114,7 @@ pub fn each<T, K: PartialEq + Into<Value> + Clone>(
 pub fn binding_conditions(conditions: &[String], failures: &[String], path: &Path, errors: &mut Errors) {
     let (list, failure_list) = (path.child("bindingConditions"), path.child("bindingFailureConditions"));
     for (names, list) in [(conditions, &list), (failures, &failure_list)] {
-        if at_most(names, BINDING_CONDITIONS_MAX, list, errors) {
+        if field::at_most_items(names, BINDING_CONDITIONS_MAX, list, errors) {
             names.iter().enumerate().for_each(|(i, name)| meta::label_name(name, list.index(i), errors));
         }
     }

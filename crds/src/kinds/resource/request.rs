@@ -84,13 +84,13 @@ pub fn validate(claim: &DeviceClaim, path: &Path, errors: &mut Errors) {
     let key = |request: &DeviceRequest| request.name.clone();
     name::each(requests, REQUESTS_MAX, key, &path.child("requests"), errors, validate_request);
     let (list, constraints) = (path.child("constraints"), claim.constraints.items());
-    if name::at_most(constraints, CONSTRAINTS_MAX, &list, errors) {
+    if field::at_most_items(constraints, CONSTRAINTS_MAX, &list, errors) {
         for (i, constraint) in constraints.iter().enumerate() {
             validate_constraint(constraint, &names, &list.index(i), errors);
         }
     }
     let (list, configurations) = (path.child("config"), claim.config.items());
-    if name::at_most(configurations, CONFIGURATIONS_MAX, &list, errors) {
+    if field::at_most_items(configurations, CONFIGURATIONS_MAX, &list, errors) {
         for (i, configuration) in configurations.iter().enumerate() {
             let path = list.index(i);
             names.check_all(configuration.requests.items(), &path.child("requests"), errors);
@@ -153,7 +153,7 @@ fn validate_exact(request: &ExactDeviceRequest, path: &Path, errors: &mut Errors
 }
 
 pub fn validate_selectors(selectors: &[DeviceSelector], path: &Path, errors: &mut Errors) {
-    if !name::at_most(selectors, SELECTORS_MAX, path, errors) {
+    if !field::at_most_items(selectors, SELECTORS_MAX, path, errors) {
         return;
     }
     for (i, selector) in selectors.iter().enumerate() {
