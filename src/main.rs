@@ -4,12 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use keelson::command::Command;
-use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
-
-/// A write makes and drops hundreds of small values: the system's allocator takes a fifth of its time.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Kubernetes v1.36 in one binary.
 #[derive(Parser)]

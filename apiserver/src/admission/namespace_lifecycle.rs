@@ -1,11 +1,14 @@
 //! NamespaceLifecycle: nothing is created in a namespace that is missing or terminating; some namespaces stay forever.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::Deserialize;
 
 use super::{Attributes, Operation, Plugin};
 use crate::{
+    cache::Object,
     error::{ApiError, Result, Subject},
     world::World,
 };
@@ -61,26 +64,31 @@ impl Plugin for NamespaceLifecycle {
                 let on = Subject { group: "", resource: "namespaces", name: &attributes.name };
                 return Err(ApiError::forbidden(on, "this namespace may not be deleted"));
             }
-            let phase = phase(&attributes.namespace, world).await?;
-            if attributes.operation == Operation::Create && phase == "Terminating" {
-                return Err(terminating(attributes));
+            let namespace = current(&attributes.namespace, world).await?;
+            match attributes.operation {
+                Operation::Create if phase(&namespace)? == "Terminating" => Err(terminating(attributes)),
+                _ => Ok(()),
             }
-            Ok(())
         })
     }
 }
 
 /// The cache's answer counts while it is up to date; otherwise the store is asked.
-async fn phase(namespace: &str, world: &World) -> Result<String> {
+async fn current(namespace: &str, world: &World) -> Result<Arc<Object>> {
     let cached = world.cache.prefix(NAMESPACES).get("", namespace);
-    let object = match cached {
-        Some(object) if world.cache.revision() >= world.store.revision().await.map_err(ApiError::from_store)? => object,
+    match cached {
+        Some(object) if world.cache.revision() >= world.store.revision().await.map_err(ApiError::from_store)? => {
+            Ok(object)
+        }
         _ => {
             let missing = || ApiError::not_found(Subject { group: "", resource: NAMESPACES, name: namespace });
-            world.stored(NAMESPACES, "", namespace).await?.ok_or_else(missing)?
+            world.stored(NAMESPACES, "", namespace).await?.ok_or_else(missing)
         }
-    };
-    Ok(object.decode::<Phase>()?.status.phase)
+    }
+}
+
+fn phase(namespace: &Object) -> Result<String> {
+    Ok(namespace.decode::<Phase>()?.status.phase)
 }
 
 fn terminating(attributes: &Attributes) -> ApiError {

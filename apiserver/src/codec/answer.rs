@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Lists beyond this size are sent in chunks of this size.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 32 << 10;
 
 pub type Answer = Response<Body>;
 

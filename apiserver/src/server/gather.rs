@@ -14,20 +14,23 @@ use std::{
     task::{Context, Poll, Wake, Waker, ready},
 };
 
-use bytes::{Buf, BytesMut};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is gathered at most; what is as long by itself is not copied.
 const GATHERED_MAX: usize = 32 << 10;
+/// What most answers fit in.
+const ANSWER: usize = 4 << 10;
 
 /// A stream whose flushes wait for the end of a turn.
 pub struct Gathering<S>(Arc<Mutex<State<S>>>);
 
 struct State<S> {
     stream: S,
-    gathered: BytesMut,
+    gathered: Vec<u8>,
+    /// How much of that has been written.
+    written: usize,
     /// A turn is under way: what is flushed now goes out at its end.
     holds: bool,
     /// Why nothing more can be sent.
@@ -36,7 +39,8 @@ struct State<S> {
 
 impl<S> Gathering<S> {
     pub fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(State { stream, gathered: BytesMut::new(), holds: false, broken: None })))
+        let state = State { stream, gathered: Vec::new(), written: 0, holds: false, broken: None };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     pub fn handle(&self) -> Self {
@@ -52,20 +56,22 @@ impl<S> State<S> {
 
 impl<S: AsyncWrite + Unpin> State<S> {
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gathered.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.gathered))?;
+        while let Some(rest @ [_, ..]) = self.gathered.get(self.written..) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.gathered.advance(written);
+            self.written += written;
         }
-        // Connections that have nothing to say hold no memory for it.
-        self.gathered = BytesMut::new();
+        self.gathered.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(context))?;
+        // Connections that have nothing to say hold no memory for it.
+        self.gathered = Vec::new();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 }
@@ -88,6 +94,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         }
         if length > GATHERED_MAX {
             return Pin::new(&mut state.stream).poll_write_vectored(context, slices);
+        }
+        let all = state.gathered.len() + length;
+        if all > state.gathered.capacity() {
+            let room = if all <= ANSWER { ANSWER } else { GATHERED_MAX };
+            let more = room - state.gathered.len();
+            state.gathered.reserve_exact(more);
         }
         slices.iter().for_each(|slice| state.gathered.extend_from_slice(slice));
         Poll::Ready(Ok(length))

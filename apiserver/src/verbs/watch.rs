@@ -43,8 +43,8 @@ const LIFE_SECONDS: u64 = 1800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// As upstream: the last bookmark comes so long before the end of a watch, whose client goes on from there.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
-/// Events that are ready together are sent together, up to this size.
-const BATCH_BYTES: usize = 64 << 10;
+/// Events that are ready together are sent together, in pieces of about this size.
+const BATCH_BYTES: usize = 16 << 10;
 
 pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
     let definition = &target.definition;
@@ -317,11 +317,16 @@ impl Stream for Events {
             Poll::Ready(Some(event)) => event,
             other => return other,
         };
-        let mut batch: Option<BytesMut> = None;
-        while batch.as_ref().map_or(first.len(), BytesMut::len) < BATCH_BYTES {
+        let mut batch = BytesMut::new();
+        while first.len().max(batch.len()) < BATCH_BYTES {
             let Poll::Ready(Some(event)) = self.poll_event(context) else { break };
-            batch.get_or_insert_with(|| BytesMut::from(&first[..])).put_slice(&event);
+            if batch.is_empty() {
+                // Most often that will do for all of them.
+                batch.reserve(BATCH_BYTES + 2 * first.len().max(event.len()));
+                batch.put_slice(&first);
+            }
+            batch.put_slice(&event);
         }
-        Poll::Ready(Some(batch.map_or(first, BytesMut::freeze)))
+        Poll::Ready(Some(if batch.is_empty() { first } else { batch.freeze() }))
     }
 }
