@@ -43,8 +43,8 @@ const LIFE_SECONDS: u64 = 1800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// As upstream: the last bookmark comes so long before the end of a watch, whose client goes on from there.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
-/// Events that are ready together are sent together, in pieces of about this size.
-const BATCH_BYTES: usize = 16 << 10;
+/// Events that are ready together are sent together, up to what one HTTP/2 frame and, with its head, one TLS record take.
+const BATCH_BYTES: usize = (16 << 10) - 9;
 
 pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
     let definition = &target.definition;
@@ -224,6 +224,8 @@ struct Events {
     deliveries: VecDeque<Delivery>,
     /// The bookmark that follows the initial events.
     initial_end: Option<Revision>,
+    /// What did not fit in with those before it.
+    held: Option<Bytes>,
     changes: tokio::sync::mpsc::Receiver<Delivery>,
     bookmarks: bool,
     next_bookmark: Pin<Box<Sleep>>,
@@ -253,6 +255,7 @@ impl Events {
             objects,
             deliveries,
             initial_end: initial_end.then_some(watch.revision),
+            held: None,
             changes: watch.changes,
             bookmarks: bookmarks && life > LAST_BOOKMARK,
             next_bookmark: Box::pin(tokio::time::sleep_until(last_bookmark.min(now + BOOKMARK_INTERVAL))),
@@ -313,16 +316,22 @@ impl Stream for Events {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let first = match self.poll_event(context) {
-            Poll::Ready(Some(event)) => event,
-            other => return other,
+        let first = match self.held.take() {
+            Some(event) => event,
+            None => match self.poll_event(context) {
+                Poll::Ready(Some(event)) => event,
+                other => return other,
+            },
         };
         let mut batch = BytesMut::new();
         while first.len().max(batch.len()) < BATCH_BYTES {
             let Poll::Ready(Some(event)) = self.poll_event(context) else { break };
+            if first.len().max(batch.len()) + event.len() > BATCH_BYTES {
+                self.held = Some(event);
+                break;
+            }
             if batch.is_empty() {
-                // Most often that will do for all of them.
-                batch.reserve(BATCH_BYTES + 2 * first.len().max(event.len()));
+                batch.reserve(BATCH_BYTES);
                 batch.put_slice(&first);
             }
             batch.put_slice(&event);
