@@ -98,6 +98,7 @@ pub enum Missing<'a> {
 }
 
 /// An object as the store has it.
+#[derive(Clone)]
 pub(crate) struct Current {
     pub entry: Entry,
     /// In the version of the request.

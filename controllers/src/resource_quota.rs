@@ -25,6 +25,8 @@ use crate::{
 
 /// Kinds that are counted without being watched are counted again after so long.
 const RECOUNT: Duration = Duration::from_secs(30);
+/// And all others after so long: somebody may have changed what the status says.
+const RESYNC: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug)]
 pub struct Observed {
@@ -199,7 +201,7 @@ fn plan(seen: &Observed) -> Plan {
         true => Plan::default(),
         false => Plan::of(Write::status(&current)),
     };
-    if seen.unwatched { plan.again_after(RECOUNT) } else { plan }
+    plan.again_after(if seen.unwatched { RECOUNT } else { RESYNC })
 }
 
 #[cfg(test)]
@@ -233,6 +235,7 @@ mod tests {
         assert_eq!(written["status"]["used"], json!({"pods": "1", "requests.cpu": "250m", "configmaps": "1"}));
         assert_eq!(written["status"]["hard"]["pods"], "10");
         seen.quota = Arc::new(serde_json::from_value(written).unwrap());
-        assert!(plan(&seen).is_empty());
+        let settled = plan(&seen);
+        assert_eq!((settled.writes().count(), settled.requeue_after), (0, Some(RESYNC)));
     }
 }

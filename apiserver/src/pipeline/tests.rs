@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crds::user::User;
-use futures::StreamExt;
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, BodyStream, Full};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::{MemoryStore, Options, Store};
+use store::{Entry, Event, MemoryStore, Op, Options, Outcome, Page, Revision, Store, Txn};
 use tower_service::Service;
 
 use super::Apiserver;
@@ -38,9 +38,68 @@ pub(crate) fn memory() -> Arc<dyn Store> {
 
 pub(crate) struct Client(InProcess);
 
+/// A store in which whatever is marked as going is taken away at once, before whoever has marked it is answered.
+struct Hasty(Arc<dyn Store>);
+
+impl Store for Hasty {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, store::Result<Option<Entry>>> {
+        self.0.get(key)
+    }
+
+    fn range<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, store::Result<Page>> {
+        self.0.range(prefix, after, limit, at)
+    }
+
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, store::Result<Outcome>> {
+        Box::pin(async move {
+            let marked = txn.ops.iter().find_map(|op| match op {
+                Op::Put { key, value, .. } if String::from_utf8_lossy(value).contains("deletionTimestamp") => {
+                    Some(key.clone())
+                }
+                _ => None,
+            });
+            let outcome = self.0.txn(txn).await?;
+            if let Some(key) = marked {
+                self.0.txn(Txn { compare: Vec::new(), ops: vec![Op::Delete { key }] }).await?;
+            }
+            Ok(outcome)
+        })
+    }
+
+    fn watch<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Revision,
+    ) -> BoxFuture<'a, store::Result<BoxStream<'static, store::Result<Vec<Event>>>>> {
+        self.0.watch(prefix, after)
+    }
+
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, store::Result<()>> {
+        self.0.compact(revision)
+    }
+
+    fn revision(&self) -> BoxFuture<'_, store::Result<Revision>> {
+        self.0.revision()
+    }
+
+    fn oldest(&self) -> BoxFuture<'_, store::Result<Revision>> {
+        self.0.oldest()
+    }
+}
+
 impl Client {
     pub(crate) async fn new() -> (Arc<Apiserver>, Self) {
-        let apiserver = server(memory(), Guards::default()).await;
+        Self::over(memory()).await
+    }
+
+    async fn over(store: Arc<dyn Store>) -> (Arc<Apiserver>, Self) {
+        let apiserver = server(store, Guards::default()).await;
         let client = Self(apiserver.service(User::named("admin", &[User::MASTERS])));
         let (code, _) = client.send("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
         assert_eq!(code, StatusCode::CREATED);
@@ -246,6 +305,22 @@ async fn a_burst_cuts_nobody_off() {
         let told = watch.told(100).await;
         assert_eq!((told[0].as_str(), told[99].as_str()), ("ADDED m000", "ADDED m099"));
     }
+}
+
+/// As the pod garbage collector does with pods that are on no node.
+#[tokio::test]
+async fn a_pod_that_others_take_away_first_has_been_deleted() {
+    let (_server, client) = Client::over(Arc::new(Hasty(memory()))).await;
+    let namespace = "/api/v1/namespaces/default";
+    client.send("POST", &format!("{namespace}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (code, made) = client.send("POST", &format!("{namespace}/pods"), pod).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let path = format!("{namespace}/pods/a");
+    let (code, deleted) = client.send("DELETE", &path, json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(code, StatusCode::OK, "{deleted}");
+    assert_eq!(deleted["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(client.send("DELETE", &path, Value::Null).await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

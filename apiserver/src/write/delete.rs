@@ -42,8 +42,14 @@ impl Writer<'_> {
         let key = self.key(self.name);
         let mut current = self.read(&key).await?;
         let mut options = options.clone();
+        let mut marked: Option<Current> = None;
         for _ in 0..ATTEMPTS_MAX {
-            let Some(there) = current else { return Err(ApiError::not_found(self.subject())) };
+            let Some(there) = current else {
+                // Others who saw the mark may have been faster to take away what was to go at once.
+                let Some(there) = marked else { return Err(ApiError::not_found(self.subject())) };
+                let object = self.world.cache.object(&there.entry)?;
+                return self.deleted(self.shown(object).await?, &there, true, false);
+            };
             self.check_preconditions(options.preconditions.as_ref(), &there)?;
             let plan = self.plan_delete(&options, &there.value)?;
             if !matches!(plan, Plan::Nothing) {
@@ -84,6 +90,7 @@ impl Writer<'_> {
                         preconditions.resource_version = None;
                     }
                     current = self.current(Some(entry)).await?;
+                    marked.clone_from(&current);
                 }
                 Err(now) => current = self.current(now).await?,
             }
