@@ -22,6 +22,8 @@ pub type Incoming = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Bodies beyond this are refused.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
+/// For how long a body that nobody wants is read.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// A body that is too large is read so far, so that its sender comes to see the answer.
 const DRAINED_BYTES_MAX: usize = 16 << 20;
 
@@ -94,6 +96,22 @@ impl Call {
             }
             Ok(whole.freeze())
         })
+    }
+
+    /// Reads what is left of the body, so that its sender comes to see a refusal and not a stream that is broken off.
+    pub async fn drain(&mut self) {
+        let Some(mut body) = self.body.get_mut().take() else { return };
+        let drained = async {
+            let mut size = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                size += frame.data_ref().map_or(0, Bytes::len);
+                if size > DRAINED_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        // Who sends more slowly than that has time to see the answer.
+        tokio::time::timeout(DRAIN_MAX, drained).await.ok();
     }
 
     /// Under which name fields are owned: as asked for, or the first part of the client's user agent.

@@ -89,6 +89,7 @@ impl Apiserver {
         match self.admitted(call).await {
             Ok(answer) => answer,
             Err(error) => {
+                call.drain().await;
                 let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain).unwrap_or(Form::JSON);
                 answer::error(form, &error)
             }
