@@ -164,7 +164,9 @@ fn deprecation(info: &RequestInfo) -> Option<String> {
 fn finish(call: &Call, answer: &mut Answer) {
     let headers = answer.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Ok(id) = HeaderValue::from_str(&call.audit_id) {
+    if let Ok(mut id) = HeaderValue::from_str(&call.audit_id) {
+        // It never comes again: HTTP/2 is not to remember it in place of those that do.
+        id.set_sensitive(true);
         headers.insert("audit-id", id);
     }
     if let Some(row) = &call.flow {

@@ -201,21 +201,28 @@ fn filter(
              proxy: Option<Proxy>,
              remote: Option<Remote>,
              upgrade: Option<OnUpgrade>,
-             body| async move {
-                let mut request = Request::new(incoming(body));
-                *request.method_mut() = method;
-                let uri =
-                    if query.is_empty() { path.as_str().parse() } else { format!("{}?{query}", path.as_str()).parse() };
-                if let Ok(uri) = uri {
-                    *request.uri_mut() = uri;
-                }
-                *request.headers_mut() = headers;
-                let extensions = request.extensions_mut();
-                peer.map(|peer| extensions.insert(peer));
-                proxy.map(|proxy| extensions.insert(proxy));
-                remote.map(|remote| extensions.insert(remote));
-                upgrade.map(|upgrade| extensions.insert(upgrade));
-                reply(apiserver.serve(request).await)
+             body| {
+                // On the heap: HTTP/2 moves the future of a request several times, and keeps its room for as long as
+                // the answer is being sent.
+                Box::pin(async move {
+                    let mut request = Request::new(incoming(body));
+                    *request.method_mut() = method;
+                    let uri = if query.is_empty() {
+                        path.as_str().parse()
+                    } else {
+                        format!("{}?{query}", path.as_str()).parse()
+                    };
+                    if let Ok(uri) = uri {
+                        *request.uri_mut() = uri;
+                    }
+                    *request.headers_mut() = headers;
+                    let extensions = request.extensions_mut();
+                    peer.map(|peer| extensions.insert(peer));
+                    proxy.map(|proxy| extensions.insert(proxy));
+                    remote.map(|remote| extensions.insert(remote));
+                    upgrade.map(|upgrade| extensions.insert(upgrade));
+                    reply(apiserver.serve(request).await)
+                })
             },
         )
 }

@@ -279,6 +279,11 @@ impl Events {
         None
     }
 
+    /// The next event that is there already.
+    fn waiting(&mut self) -> Option<Bytes> {
+        self.ready().or_else(|| self.changes.try_recv().ok().map(|delivery| self.encoder.event(&delivery)))
+    }
+
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(event) = self.ready() {
             return Poll::Ready(Some(event));
@@ -325,7 +330,7 @@ impl Stream for Events {
         };
         let mut batch = BytesMut::new();
         while first.len().max(batch.len()) < BATCH_BYTES {
-            let Poll::Ready(Some(event)) = self.poll_event(context) else { break };
+            let Some(event) = self.waiting() else { break };
             if first.len().max(batch.len()) + event.len() > BATCH_BYTES {
                 self.held = Some(event);
                 break;

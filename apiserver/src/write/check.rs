@@ -60,13 +60,14 @@ impl Writer<'_> {
             standard_finalizers: wants_standard_finalizers(&definition),
             validate_name: &|name| definition.rules.validate_name(name),
         };
-        meta::create(&metadata::read(object)?, &rule, &mut errors);
+        let own_meta = metadata::read(object)?;
+        meta::create(&own_meta, &rule, &mut errors);
         let managed = metadata::take_managed(object);
         let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
-        meta::segments(&metadata::read(object)?, definition.namespaced, &mut errors);
+        meta::segments(&own_meta, definition.namespaced, &mut errors);
         self.refuse(object, &errors)?;
         metadata::put_managed(object, managed);
         self.warnings.extend(warnings);

@@ -22,8 +22,8 @@ use crate::{
 
 /// How many requests share a commit at most.
 const GROUP: usize = 256;
-/// For how long a group waits for more requests at most; half of what the last commit took, if that is less.
-const PAUSE_MAX: Duration = Duration::from_millis(1);
+/// For how long a group waits for more requests at most; as long as the last commit took, if that is less.
+const PAUSE_MAX: Duration = Duration::from_millis(2);
 
 type Answer<T> = oneshot::Sender<Result<T>>;
 
@@ -128,7 +128,7 @@ impl Writer {
             before = waiting.len();
             let begun = Instant::now();
             self.serve(waiting.drain(..));
-            pause = PAUSE_MAX.min(begun.elapsed() / 2);
+            pause = PAUSE_MAX.min(begun.elapsed());
         }
     }
 
