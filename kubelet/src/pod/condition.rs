@@ -1,10 +1,11 @@
 //! The conditions of a pod that the kubelet owns.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 
 use super::{
     PodExt, Role,
-    observed::{Cause, Observed},
+    observed::{Cause, Observed, State},
+    resource,
     status::is_terminal,
 };
 
@@ -120,6 +121,17 @@ pub(crate) fn initialized(pod: &Pod, all: &[ContainerStatus], phase: &str) -> Po
     let message = messages([("unknown", &unknown), ("incomplete", &incomplete)]);
     let reason = if message.is_empty() { "" } else { "ContainersNotInitialized" };
     condition(KIND, message.is_empty(), reason, message)
+}
+
+/// A pod says so for as long as a running container has not been given what it is to have now.
+pub(crate) fn resizing(pod: &Pod, seen: &Observed) -> Option<PodCondition> {
+    let differs = |c: &Container| {
+        let running = seen.latest(&c.name).filter(|latest| latest.state == State::Running);
+        let given = running.and_then(|running| seen.actuated.get(&running.id));
+        given.is_some_and(|given| !resource::resized(pod, c, given).1.is_empty())
+    };
+    let stays = seen.termination.is_none() && !pod.is_static();
+    (stays && pod.containers().iter().any(|(_, c)| differs(c))).then(|| simple("PodResizeInProgress", true))
 }
 
 /// A pod that this node evicts says so, once nothing of it runs any more.

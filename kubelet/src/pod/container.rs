@@ -65,7 +65,7 @@ pub fn config(
         stdin_once: c.stdin_once.unwrap_or(false),
         tty: c.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resource::linux(pod, role, c, oom_score_adj)),
+            resources: Some(resource::linux(pod, c, oom_score_adj)),
             security_context: Some(security),
         }),
         ..Default::default()

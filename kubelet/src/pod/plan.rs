@@ -168,7 +168,7 @@ struct Wanted<'a> {
 fn containers(pod: &Pod, seen: &Observed, now: Timestamp, plan: &mut Plan) {
     let spec = pod.spec();
     let mut wanted = Wanted::default();
-    let progress = init::decide(pod, spec.init_containers.as_deref().unwrap_or(&[]), seen, &mut wanted);
+    let progress = init::decide(pod, spec.init_containers.as_deref().unwrap_or(&[]), seen, &mut wanted, plan);
     if progress == init::Progress::Failed {
         plan.step(Step::Terminate(completed(pod)));
         return;
@@ -239,21 +239,19 @@ fn fault(
     if probed.startup == Some(false) {
         return Some((format!("Container {} failed startup probe", c.name), restart, grace(&c.startup_probe)));
     }
-    resize(pod, Role::Main, c, running, seen, plan).map(|message| (message, true, None))
+    resize(pod, c, running, seen, plan).map(|message| (message, true, None))
 }
 
 /// Adds the change of a running container's resources; a message when it must be restarted for it instead.
 fn resize(
     pod: &Pod,
-    role: Role,
     c: &Container,
     running: &super::observed::Container,
     seen: &Observed,
     plan: &mut Plan,
 ) -> Option<String> {
     let actuated = seen.actuated.get(&running.id)?;
-    let resources = resource::linux(pod, role, c, actuated.oom_score_adj);
-    let changed = resource::changed(actuated, &resources);
+    let (resources, changed) = resource::resized(pod, c, actuated);
     if changed.is_empty() || seen.resizing.contains(&running.id) || pod.is_static() {
         return None;
     }

@@ -50,7 +50,7 @@ fn of(r: Option<&ResourceRequirements>, limits: bool) -> Option<&BTreeMap<String
 }
 
 /// The limits and weights of one container.
-pub fn linux(pod: &Pod, _role: Role, c: &Container, oom_score_adj: i64) -> cri::LinuxContainerResources {
+pub fn linux(pod: &Pod, c: &Container, oom_score_adj: i64) -> cri::LinuxContainerResources {
     let spec = pod.spec();
     let own = c.resources.as_ref();
     let limit = |name| {
@@ -69,8 +69,19 @@ pub fn linux(pod: &Pod, _role: Role, c: &Container, oom_score_adj: i64) -> cri::
     }
 }
 
+/// What a running container is to have, and the resources in which that differs from what it was given.
+pub fn resized(
+    pod: &Pod,
+    c: &Container,
+    given: &cri::LinuxContainerResources,
+) -> (cri::LinuxContainerResources, Vec<&'static str>) {
+    let resources = linux(pod, c, given.oom_score_adj);
+    let changed = changed(given, &resources);
+    (resources, changed)
+}
+
 /// The resources in which two settings differ.
-pub fn changed(a: &cri::LinuxContainerResources, b: &cri::LinuxContainerResources) -> Vec<&'static str> {
+fn changed(a: &cri::LinuxContainerResources, b: &cri::LinuxContainerResources) -> Vec<&'static str> {
     let cpu = a.cpu_shares != b.cpu_shares || a.cpu_quota.max(0) != b.cpu_quota.max(0);
     let memory = a.memory_limit_in_bytes.max(0) != b.memory_limit_in_bytes.max(0);
     [(cpu, "cpu"), (memory, "memory")].into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect()

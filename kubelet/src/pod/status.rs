@@ -166,7 +166,8 @@ fn conditions(pod: &Pod, seen: &Observed, all: &[ContainerStatus], phase: &str, 
     let initialized = condition::initialized(pod, all, phase);
     let containers = condition::containers_ready(pod, all, phase);
     let ready = condition::ready(pod, &list, &containers);
-    for mut own in [ready_to_start, initialized, ready, containers, condition::simple("PodScheduled", true)] {
+    let standing = [ready_to_start, initialized, ready, containers, condition::simple("PodScheduled", true)];
+    for mut own in condition::resizing(pod, seen).into_iter().chain(standing) {
         own.observed_generation = pod.metadata.generation;
         list.push(stamped(own, seen, now));
     }

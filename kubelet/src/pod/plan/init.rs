@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::{Wanted, stop};
+use super::{Plan, Wanted, resize, stop};
 use crate::pod::{
     PodExt, Role, container, init_role,
     observed::{Observed, State},
@@ -18,7 +18,13 @@ pub(super) enum Progress {
 }
 
 /// Walks from the last to the first, as finished ones may have been removed: the last that has run tells most.
-pub(super) fn decide<'a>(pod: &Pod, all: &'a [Container], seen: &Observed, wanted: &mut Wanted<'a>) -> Progress {
+pub(super) fn decide<'a>(
+    pod: &Pod,
+    all: &'a [Container],
+    seen: &Observed,
+    wanted: &mut Wanted<'a>,
+    plan: &mut Plan,
+) -> Progress {
     if all.is_empty() {
         return Progress::Done;
     }
@@ -41,7 +47,7 @@ pub(super) fn decide<'a>(pod: &Pod, all: &'a [Container], seen: &Observed, wante
         let mut passed = false;
         match (latest.state, role) {
             (State::Created, _) => start.push(i),
-            (State::Running, Role::Sidecar) => passed = sidecar(pod, c, latest, seen, wanted),
+            (State::Running, Role::Sidecar) => passed = sidecar(pod, c, latest, seen, wanted, plan),
             (State::Running, _) => {}
             (State::Exited, Role::Sidecar) => start.push(i),
             (State::Exited, _) if latest.exit_code == 0 => passed = true,
@@ -78,13 +84,15 @@ pub(super) fn decide<'a>(pod: &Pod, all: &'a [Container], seen: &Observed, wante
     if done { Progress::Done } else { Progress::Ongoing }
 }
 
-/// Whether a running sidecar lets the next container start; its failed probes have it restarted.
+/// Whether a running sidecar lets the next container start; its failed probes have it restarted, and it is given the
+/// resources that it is to have now.
 fn sidecar(
     pod: &Pod,
     c: &Container,
     latest: &crate::pod::observed::Container,
     seen: &Observed,
     wanted: &mut Wanted<'_>,
+    plan: &mut Plan,
 ) -> bool {
     let probed = seen.probed.get(&latest.id).copied().unwrap_or_default();
     let mut kill = |message: String, grace| wanted.stop.push(stop(pod, latest.id.clone(), &c.name, &message, grace));
@@ -101,6 +109,8 @@ fn sidecar(
     } else if probed.liveness == Some(false) {
         let grace = c.liveness_probe.as_ref().and_then(|p| p.termination_grace_period_seconds);
         kill(format!("Init container {} failed liveness probe", c.name), grace);
+    } else if let Some(message) = resize(pod, c, latest, seen, plan) {
+        kill(message, None);
     }
     true
 }

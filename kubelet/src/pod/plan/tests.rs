@@ -103,6 +103,27 @@ fn init_containers_and_sidecars_in_order() {
 }
 
 #[test]
+fn running_containers_and_sidecars_are_given_what_they_are_to_have_now() {
+    let asked = |millis: &str| json!({"requests": {"cpu": millis}});
+    let of = |main: &str, sidecar: &str| {
+        pod(json!({
+            "containers": [{"name": "a", "resources": asked(main)}],
+            "initContainers": [{"name": "s", "restartPolicy": "Always", "resources": asked(sidecar),
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}],
+        }))
+    };
+    let mut now = seen(&of("20m", "20m"), &[("a", RUN, 0), ("s", RUN, 0)]);
+    for (_, c) in of("20m", "20m").containers() {
+        now.actuated.insert(format!("{}-id", c.name), crate::pod::resource::linux(&of("20m", "20m"), &c, 0));
+    }
+    assert!(steps(&of("20m", "20m"), &now).is_empty());
+    assert_eq!(steps(&of("25m", "20m"), &now), ["resize a"]);
+    assert_eq!(steps(&of("20m", "25m"), &now), ["stop s"]);
+    now.resizing.insert("a-id".into());
+    assert!(steps(&of("25m", "20m"), &now).is_empty());
+}
+
+#[test]
 fn ends_by_itself() {
     for (policy, have, want) in [
         ("Never", vec![("a", END, 0)], vec!["terminate completed"]),
