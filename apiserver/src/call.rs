@@ -80,17 +80,13 @@ impl Call {
         let body = self.body.get_mut().take();
         Box::pin(async move {
             let Some(mut body) = body else { return Ok(Bytes::new()) };
-            let (mut whole, mut size) = (BytesMut::new(), 0);
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|e| ApiError::bad_request(format!("the body could not be read: {e}")))?;
-                let Ok(data) = frame.into_data() else { continue };
-                size += data.len();
+            let mut whole = BytesMut::new();
+            let size = read(&mut body, |data, size| {
                 if size <= BODY_BYTES_MAX {
-                    whole.extend_from_slice(&data);
-                } else if size > DRAINED_BYTES_MAX {
-                    break;
+                    whole.extend_from_slice(data);
                 }
-            }
+            });
+            let size = size.await.map_err(|e| ApiError::bad_request(format!("the body could not be read: {e}")))?;
             if size > BODY_BYTES_MAX {
                 return Err(ApiError::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}")));
             }
@@ -101,17 +97,8 @@ impl Call {
     /// Reads what is left of the body, so that its sender comes to see a refusal and not a stream that is broken off.
     pub async fn drain(&mut self) {
         let Some(mut body) = self.body.get_mut().take() else { return };
-        let drained = async {
-            let mut size = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                size += frame.data_ref().map_or(0, Bytes::len);
-                if size > DRAINED_BYTES_MAX {
-                    break;
-                }
-            }
-        };
         // Who sends more slowly than that has time to see the answer.
-        tokio::time::timeout(DRAIN_MAX, drained).await.ok();
+        tokio::time::timeout(DRAIN_MAX, read(&mut body, |_, _| {})).await.ok();
     }
 
     /// Under which name fields are owned: as asked for, or the first part of the client's user agent.
@@ -123,4 +110,17 @@ impl Call {
         let name: String = agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
     }
+}
+
+/// Reads a body as far as any is read, handing over each piece with the size up to its end; gives the size of all.
+async fn read(body: &mut Incoming, mut take: impl FnMut(&[u8], usize)) -> std::result::Result<usize, BoxError> {
+    let mut size = 0;
+    while size <= DRAINED_BYTES_MAX
+        && let Some(frame) = body.frame().await
+    {
+        let Ok(data) = frame?.into_data() else { continue };
+        size += data.len();
+        take(&data, size);
+    }
+    Ok(size)
 }

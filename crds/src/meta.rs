@@ -79,9 +79,8 @@ where
 }
 
 /// What must hold for the names of all kinds, whatever their own rules: they are segments of a path.
-pub fn segments(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors) {
+pub fn segments(meta: &ObjectMeta, errors: &mut Errors) {
     name(meta, &field::path_segment, errors);
-    common(meta, namespaced, errors);
 }
 
 /// Takes over what an update cannot change, and ignores attempts to.
@@ -114,7 +113,8 @@ pub fn keep_for_status(new: &mut ObjectMeta, old: &ObjectMeta) {
 
 /// Metadata of a changed object, as it is checked for all kinds.
 pub fn update(new: &ObjectMeta, old: &ObjectMeta, namespaced: bool, errors: &mut Errors) {
-    segments(new, namespaced, errors);
+    segments(new, errors);
+    common(new, namespaced, errors);
     changes(new, old, errors);
 }
 

@@ -67,7 +67,7 @@ impl Writer<'_> {
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
-        meta::segments(&own_meta, definition.namespaced, &mut errors);
+        meta::segments(&own_meta, &mut errors);
         self.refuse(object, &errors)?;
         metadata::put_managed(object, managed);
         self.warnings.extend(warnings);

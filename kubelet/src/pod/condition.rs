@@ -127,11 +127,10 @@ pub(crate) fn initialized(pod: &Pod, all: &[ContainerStatus], phase: &str) -> Po
 pub(crate) fn resizing(pod: &Pod, seen: &Observed) -> Option<PodCondition> {
     let differs = |c: &Container| {
         let running = seen.latest(&c.name).filter(|latest| latest.state == State::Running);
-        let given = running.and_then(|running| seen.actuated.get(&running.id));
-        given.is_some_and(|given| !resource::resized(pod, c, given).1.is_empty())
+        running.and_then(|running| resource::resized(pod, c, running, seen)).is_some()
     };
-    let stays = seen.termination.is_none() && !pod.is_static();
-    (stays && pod.containers().iter().any(|(_, c)| differs(c))).then(|| simple("PodResizeInProgress", true))
+    (seen.termination.is_none() && pod.containers().iter().any(|(_, c)| differs(c)))
+        .then(|| simple("PodResizeInProgress", true))
 }
 
 /// A pod that this node evicts says so, once nothing of it runs any more.

@@ -250,9 +250,8 @@ fn resize(
     seen: &Observed,
     plan: &mut Plan,
 ) -> Option<String> {
-    let actuated = seen.actuated.get(&running.id)?;
-    let (resources, changed) = resource::resized(pod, c, actuated);
-    if changed.is_empty() || seen.resizing.contains(&running.id) || pod.is_static() {
+    let (resources, changed) = resource::resized(pod, c, running, seen)?;
+    if seen.resizing.contains(&running.id) {
         return None;
     }
     let restarts = |name: &str| {

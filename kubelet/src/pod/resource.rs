@@ -9,7 +9,11 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as Wire,
 };
 
-use super::{PodExt, Role, init_role, observed::Container as Seen, qos};
+use super::{
+    PodExt, Role, init_role,
+    observed::{Container as Seen, Observed},
+    qos,
+};
 
 /// The period over which a cpu limit is enforced, in microseconds.
 pub const PERIOD: i64 = 100_000;
@@ -69,15 +73,18 @@ pub fn linux(pod: &Pod, c: &Container, oom_score_adj: i64) -> cri::LinuxContaine
     }
 }
 
-/// What a running container is to have, and the resources in which that differs from what it was given.
+/// What a running container is to have now, and the resources in which that differs from what it was given. None: it
+/// has that, or is of a static pod, which is never resized.
 pub fn resized(
     pod: &Pod,
     c: &Container,
-    given: &cri::LinuxContainerResources,
-) -> (cri::LinuxContainerResources, Vec<&'static str>) {
+    running: &Seen,
+    seen: &Observed,
+) -> Option<(cri::LinuxContainerResources, Vec<&'static str>)> {
+    let given = seen.actuated.get(&running.id).filter(|_| !pod.is_static())?;
     let resources = linux(pod, c, given.oom_score_adj);
     let changed = changed(given, &resources);
-    (resources, changed)
+    (!changed.is_empty()).then_some((resources, changed))
 }
 
 /// The resources in which two settings differ.

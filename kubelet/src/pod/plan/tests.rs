@@ -112,11 +112,12 @@ fn running_containers_and_sidecars_are_given_what_they_are_to_have_now() {
                 "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}],
         }))
     };
-    let mut now = seen(&of("20m", "20m"), &[("a", RUN, 0), ("s", RUN, 0)]);
-    for (_, c) in of("20m", "20m").containers() {
-        now.actuated.insert(format!("{}-id", c.name), crate::pod::resource::linux(&of("20m", "20m"), &c, 0));
+    let before = of("20m", "20m");
+    let mut now = seen(&before, &[("a", RUN, 0), ("s", RUN, 0)]);
+    for (_, c) in before.containers() {
+        now.actuated.insert(format!("{}-id", c.name), resource::linux(&before, &c, 0));
     }
-    assert!(steps(&of("20m", "20m"), &now).is_empty());
+    assert!(steps(&before, &now).is_empty());
     assert_eq!(steps(&of("25m", "20m"), &now), ["resize a"]);
     assert_eq!(steps(&of("20m", "25m"), &now), ["stop s"]);
     now.resizing.insert("a-id".into());

@@ -100,16 +100,16 @@ fn conditions_and_their_messages() {
 
 #[test]
 fn a_resize_is_in_progress_until_the_runtime_has_taken_it() {
-    let pod = pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "25m"}}}]}));
-    let with = |millis: &str| {
-        let asked = self::pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": millis}}}]}));
+    let asking = |cpu: &str| pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]}));
+    let given = |cpu: &str| {
+        let before = asking(cpu);
         let mut seen = seen(&[("a", RUN, 0)]);
-        seen.actuated.insert("a1".into(), resource::linux(&asked, &asked.spec().containers[0], 0));
-        let first = of(&pod, &seen).conditions.unwrap().swap_remove(0);
+        seen.actuated.insert("a1".into(), resource::linux(&before, &before.spec().containers[0], 0));
+        let first = of(&asking("25m"), &seen).conditions.unwrap().swap_remove(0);
         (first.type_, first.status, first.observed_generation)
     };
-    assert_eq!(with("20m"), ("PodResizeInProgress".into(), "True".into(), Some(3)));
-    assert_eq!(with("25m").0, "PodReadyToStartContainers");
+    assert_eq!(given("20m"), ("PodResizeInProgress".into(), "True".into(), Some(3)));
+    assert_eq!(given("25m").0, "PodReadyToStartContainers");
 }
 
 #[test]
