@@ -144,6 +144,10 @@ pub fn track(schema: &Schema, ty: TypeId, old: Option<&Value>, new: &mut Value, 
         return;
     }
     let difference = work.difference(before, new);
+    if difference.is_keyless {
+        // As below.
+        return set_managed_fields(new, None);
+    }
     if unchanged && difference.is_empty() {
         return set_managed_fields(new, there.cloned());
     }
@@ -275,7 +279,8 @@ impl Work<'_> {
 
     fn filtered(&self, difference: Difference) -> Difference {
         let filter = |set: Set| self.manager.reset.apply(set).difference(&UNOWNED);
-        Difference { changed: filter(difference.changed), removed: filter(difference.removed) }
+        let is_keyless = difference.is_keyless;
+        Difference { changed: filter(difference.changed), removed: filter(difference.removed), is_keyless }
     }
 
     fn update(&self, managed: &mut Managed, owner: Owner, old: &Value, new: &Value) {

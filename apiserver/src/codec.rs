@@ -6,6 +6,7 @@ pub mod decode;
 pub mod gzip;
 pub mod json;
 pub mod negotiate;
+pub mod sent;
 pub mod typed;
 pub mod yaml;
 

@@ -1,18 +1,20 @@
 //! Metadata that the server keeps: names, uids, times, generations, finalizers; as upstream's registry does it.
 
 use crds::{
-    field::{Error, Errors},
+    field::{Error, Errors, path_segment, quote},
     kind::{Definition, Generation},
     meta::{FOREGROUND, ORPHAN, whole_seconds},
 };
+use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::value::MapDeserializer;
 use serde_json::{Map, Value};
+use store::Revision;
 
 use crate::{
     error::{ApiError, Result},
-    options::{DeleteOptions, Propagation},
+    options::{DeleteOptions, Propagation, go_uint},
     random::Random,
 };
 
@@ -84,17 +86,11 @@ pub fn wipe(object: &mut Value) {
     }
 }
 
-/// What nobody keeps any more.
-pub fn forget_self_link(object: &mut Value) {
-    if let Some(metadata) = fields(object) {
-        metadata.remove("selfLink");
-    }
-}
-
-/// Gives a new object its uid and time, and a name if only a prefix was given.
-pub fn fill(object: &mut Value, now: Timestamp, random: &Random) {
+/// Gives a new object its uid and time, and a name if only a prefix was given, or if it `names_itself`.
+pub fn fill(object: &mut Value, names_itself: bool, now: Timestamp, random: &Random) {
     let name = match (text(object, "name"), text(object, "generateName")) {
         ("", prefix) if !prefix.is_empty() => Some(generate_name(prefix, random)),
+        ("", "") if names_itself => Some(random.uid()),
         _ => None,
     };
     let Some(metadata) = fields(object) else { return };
@@ -123,10 +119,39 @@ pub fn generate_name(prefix: &str, random: &Random) -> String {
     name
 }
 
-/// The namespace of the body must be that of the path; one that is left out is filled in.
+/// The version that an object says it is of; none if it says none, or 0.
+pub fn revision(object: &Value) -> Result<Option<Revision>> {
+    let text = text(object, "resourceVersion");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // No Status upstream.
+    let revision = go_uint(text).map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))?;
+    Ok(Some(revision).filter(|revision| *revision != 0))
+}
+
+/// A name as a client of the API checks it before it asks for an object.
+pub fn client_name(name: &str) -> std::result::Result<(), String> {
+    if name.is_empty() {
+        return Err("resource name may not be empty".to_owned());
+    }
+    match path_segment(name).as_slice() {
+        [] => Ok(()),
+        wrong => Err(format!("invalid resource name {}: [{}]", quote(name), wrong.join(" "))),
+    }
+}
+
+/// The namespace of the body must be that of the path; one that is left out is filled in, and what is in no namespace
+/// loses the one that it was given.
 pub fn match_namespace(object: &mut Value, namespace: &str) -> Result<()> {
     let given = text(object, "namespace");
     if given == namespace {
+        return Ok(());
+    }
+    if namespace.is_empty() {
+        if let Some(metadata) = fields(object) {
+            metadata.remove("namespace");
+        }
         return Ok(());
     }
     if !given.is_empty() {

@@ -171,11 +171,16 @@ pub fn parse_revision(text: &str) -> std::result::Result<Option<Revision>, Strin
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
-        let range = text.bytes().all(|b| b.is_ascii_digit());
+    let quoted = || field::quote(text);
+    go_uint(text).map(Some).map_err(|why| format!("resourceVersion: Invalid value: {}: {why}", quoted()))
+}
+
+/// A whole number; the error is Go's.
+pub fn go_uint(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| {
+        let range = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let why = if range { "value out of range" } else { "invalid syntax" };
-        let quoted = field::quote(text);
-        format!("resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {why}")
+        format!("strconv.ParseUint: parsing {}: {why}", field::quote(text))
     })
 }
 

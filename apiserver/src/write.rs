@@ -18,7 +18,7 @@ use crate::{
     allocate, apply,
     audit::Record,
     cache::{Object, key_of},
-    codec::typed,
+    codec::{sent::Sent, typed},
     custom::convert,
     error::{ApiError, Result, Subject},
     metadata,
@@ -115,22 +115,24 @@ enum Commit {
 /// Makes the object that a client wants from the one that is there; asked again after a conflict.
 pub type Source<'a> = dyn FnMut(Option<&Value>) -> Result<Value> + Send + 'a;
 
-/// Sets what was left out, and brings the object into the form of its type.
-pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Result<()> {
+/// Sets what was left out, and brings the object into the form of its type; gives what is not told by that any more.
+pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Result<Sent> {
     // An empty list of managed fields says something, which the canonical form does not.
     let managed = metadata::take_managed(object);
-    let empties = typed::empties(object);
+    let mut sent = if definition.is_custom() { Sent::default() } else { Sent::of(object) };
     definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    sent.defaulted(object);
     typed::canonical(definition, object);
-    typed::restore(object, &empties);
+    sent.fill_nulls(object);
     metadata::put_managed(object, managed);
-    Ok(())
+    Ok(sent)
 }
 
-/// The revision is not kept in an object: it is that of its last change.
+/// The revision is not kept in an object: it is that of its last change. Nobody keeps a selfLink any more.
 fn stored_json(stored: &Definition, mut object: Value) -> Bytes {
     if let Some(metadata) = metadata::fields(&mut object) {
         metadata.remove("resourceVersion");
+        metadata.remove("selfLink");
     }
     typed::to_json(stored, &object)
 }
@@ -252,7 +254,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn set_defaults(&self, object: &mut Value) -> Result<()> {
+    fn set_defaults(&self, object: &mut Value) -> Result<Sent> {
         set_defaults(&self.definition, object)
     }
 
@@ -286,11 +288,11 @@ impl Writer<'_> {
     /// Creates an object. It has been decoded, and its namespace is that of the path.
     pub async fn create(&mut self, mut object: Value) -> Result<Written> {
         self.takes_new()?;
-        self.set_defaults(&mut object)?;
+        let sent = self.set_defaults(&mut object)?;
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
         let object = self.admit(attributes).await?;
-        self.insert(object).await
+        self.insert(object, &sent).await
     }
 
     /// A question that is answered rather than stored: defaulted, tracked and admitted as objects are.
@@ -304,29 +306,27 @@ impl Writer<'_> {
     }
 
     /// Names, prepares, checks and stores an object that has been admitted.
-    async fn insert(&mut self, mut object: Value) -> Result<Written> {
+    async fn insert(&mut self, mut object: Value, sent: &Sent) -> Result<Written> {
         let generated = metadata::text(&object, "name").is_empty();
         for attempt in 1.. {
             // Only a generated name is tried more than once.
             let mut object = if generated { object.clone() } else { std::mem::take(&mut object) };
             let warned = self.warnings.len();
-            metadata::fill(&mut object, self.world.now(), &self.world.random);
+            metadata::fill(&mut object, self.definition.names_itself, self.world.now(), &self.world.random);
             self.allocate(&mut object, None).await?;
-            self.before_create(&mut object)?;
+            self.before_create(&mut object, sent)?;
             let name = metadata::text(&object, "name").to_owned();
             let mut attributes = self.attributes(Operation::Create, Some(object), None);
             attributes.name.clone_from(&name);
             let object = self.validate(attributes).await?;
-            if !metadata::text(&object, "resourceVersion").is_empty() {
-                let why = "resourceVersion should not be set on objects to be created";
-                return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", why));
-            }
+            self.refuse_version(&object)?;
+            let has_prefix = !metadata::text(&object, "generateName").is_empty();
             match self.store_new(&name, object).await? {
                 Ok(written) => return Ok(written),
                 Err(Some(_)) if generated && attempt < NAMES_MAX => self.warnings.truncate(warned),
                 // Somebody else got what was allocated.
                 Err(None) if attempt < ATTEMPTS_MAX => self.warnings.truncate(warned),
-                Err(there) => return Err(self.taken(&name, there, generated)),
+                Err(there) => return Err(self.taken(&name, there, has_prefix)),
             }
         }
         Err(ApiError::internal("no name was tried"))
@@ -353,13 +353,11 @@ impl Writer<'_> {
         }
     }
 
-    fn taken(&self, name: &str, there: Option<Entry>, generated: bool) -> ApiError {
+    /// Whoever gives a prefix is told that no name was found, even if the name was given as well.
+    fn taken(&self, name: &str, there: Option<Entry>, has_prefix: bool) -> ApiError {
         let on = Subject { name, ..self.subject() };
-        if generated {
-            return ApiError::name_not_generated(on);
-        }
         let deleting = there.is_some_and(|entry| self.world.cache.object(&entry).is_ok_and(|object| object.deleting));
-        let error = ApiError::already_exists(on);
+        let error = if has_prefix { ApiError::name_not_generated(on) } else { ApiError::already_exists(on) };
         if deleting { error.prefixed("object is being deleted: ") } else { error }
     }
 
@@ -395,15 +393,18 @@ impl Writer<'_> {
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(ApiError::conflict(self.subject(), why));
         }
-        self.set_defaults(&mut object)?;
-        if let Some(metadata) = metadata::fields(&mut object) {
+        metadata::revision(&object)?;
+        let sent = self.set_defaults(&mut object)?;
+        if !self.options.dry_run
+            && let Some(metadata) = metadata::fields(&mut object)
+        {
             metadata.remove("resourceVersion");
         }
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
         let object = self.admit(attributes).await?;
         allowed()?;
-        self.insert(object).await
+        self.insert(object, &sent).await
     }
 
     /// One attempt; the error is what somebody else has put there meanwhile.
@@ -418,7 +419,7 @@ impl Writer<'_> {
             self.same_uid(&seen, there)?;
         }
         match self.scale {
-            None => self.set_defaults(&mut seen)?,
+            None => drop(self.set_defaults(&mut seen)?),
             Some(_) => typed::canonical_form(&scale::gvk(), &mut seen),
         }
         self.track(&mut seen, Some(&old));

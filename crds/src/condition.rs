@@ -66,19 +66,26 @@ const ZERO: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 /// The object with Go's zero time where a condition does not say since when it holds; none if they all say it. The types
 /// of general conditions have nothing else for it.
 pub fn with_zero_times(object: &Value) -> Option<Value> {
-    let timeless = |condition: &Value| condition.get("lastTransitionTime").is_none_or(Value::is_null);
-    let conditions = object.pointer("/status/conditions")?.as_array()?;
-    if !conditions.iter().any(timeless) {
-        return None;
-    }
     let mut object = object.clone();
-    let conditions = object.pointer_mut("/status/conditions")?.as_array_mut()?;
-    for condition in conditions.iter_mut().filter(|condition| timeless(condition)) {
-        if let Value::Object(fields) = condition {
-            fields.insert("lastTransitionTime".into(), Value::String(ZERO.to_string()));
+    let status = object.get_mut("status")?;
+    let mut filled = fill_times(status);
+    for device in status.get_mut("devices").and_then(Value::as_array_mut).into_iter().flatten() {
+        filled |= fill_times(device);
+    }
+    filled.then_some(object)
+}
+
+/// Whether any condition had none.
+fn fill_times(of: &mut Value) -> bool {
+    let conditions = of.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten();
+    let mut filled = false;
+    for condition in conditions.filter_map(Value::as_object_mut) {
+        if condition.get("lastTransitionTime").is_none_or(Value::is_null) {
+            condition.insert("lastTransitionTime".into(), Value::String(ZERO.to_string()));
+            filled = true;
         }
     }
-    Some(object)
+    filled
 }
 
 /// The rules of the general conditions.

@@ -131,6 +131,7 @@ pub fn definitions(crd: &CustomResourceDefinition) -> Vec<Definition> {
             columns,
             selectable: known.selectable.iter().map(|(name, _)| name.clone().into()).collect(),
             generation: Generation::Own,
+            names_itself: false,
             create_on_update: false,
             unconditional_update: false,
             delete_answer: DeleteAnswer::Status,

@@ -35,11 +35,10 @@ pub fn immutable_struct<T: Serialize>(new: &T, old: &T, type_name: &str, path: i
     }
 }
 
-/// Drops what is null, an empty text or an empty list.
+/// Drops what is null or an empty list.
 fn prune(value: &mut Value) {
     let empty = |value: &Value| match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         _ => false,
     };

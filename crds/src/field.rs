@@ -322,6 +322,14 @@ fn is_subdomain(value: &str) -> bool {
     value.split('.').all(is_label)
 }
 
+/// The same where the rule is a declared one: its length is told in bytes.
+pub fn long_name(value: &str) -> Vec<String> {
+    dns_subdomain(value)
+        .into_iter()
+        .map(|why| if why == too_long_name(253) { too_long_text(253) } else { why })
+        .collect()
+}
+
 /// RFC 1123 subdomain: what is wrong with it, nothing if it is one.
 pub fn dns_subdomain(value: &str) -> Vec<String> {
     let mut wrong = Vec::new();

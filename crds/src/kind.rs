@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::versioned::Versioned;
 use crate::{
@@ -173,6 +173,8 @@ pub struct About {
     /// Empty: Name and Created At.
     pub columns: &'static [Column],
     pub generation: Generation,
+    /// A new object that is given no name gets one.
+    pub names_itself: bool,
     /// PUT to a missing name creates it.
     pub create_on_update: bool,
     /// PUT without a resourceVersion overwrites.
@@ -198,6 +200,7 @@ impl About {
             subresources: &[],
             columns: &[],
             generation: Generation::None,
+            names_itself: false,
             create_on_update: false,
             unconditional_update: true,
             delete_answer: DeleteAnswer::Status,
@@ -215,6 +218,17 @@ pub struct Request<'a> {
     pub now: Timestamp,
     /// Empty for the object itself.
     pub subresource: &'a str,
+    /// Whether the namespace is one whose devices may be used with admin access.
+    pub is_admin_namespace: bool,
+    /// Whether the author of a new object gave it labels.
+    pub has_own_labels: bool,
+}
+
+impl<'a> Request<'a> {
+    /// A request in a namespace of no special rights, for an object with labels of its own.
+    pub fn new(user: &'a User, now: Timestamp, subresource: &'a str) -> Self {
+        Self { user, now, subresource, is_admin_namespace: false, has_own_labels: true }
+    }
 }
 
 /// Whether objects live in namespaces.
@@ -244,6 +258,19 @@ pub trait Kind:
     Resource<Scope: Scoped> + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
 {
     const ABOUT: About;
+
+    /// `spec.selector` is a LabelSelector that must be given: its type cannot tell a missing one from an empty one, so
+    /// an empty one is decoded with an empty map of labels.
+    const NEEDS_SELECTOR: bool = false;
+
+    /// Whether the kind's own rules see to what changes of the metadata, as the rules for all kinds do before.
+    const CHECKS_CHANGES: bool = true;
+
+    /// Whether a prefix that a name is made of must have the syntax of a name, too.
+    const CHECKS_PREFIX: bool = true;
+
+    /// Whether the kind's own rules see to the metadata of a new object, before what is seen to for all kinds.
+    const CHECKS_METADATA: bool = true;
 
     fn validate_name(name: &str) -> Vec<String> {
         crate::field::dns_subdomain(name)
@@ -315,6 +342,15 @@ pub trait Kind:
 /// Objects that come in have passed the strict check against the schema, so that decoding succeeds; where it does not
 /// (a number out of range), the error tells why.
 pub trait Rules: Send + Sync {
+    fn checks_metadata(&self) -> bool {
+        true
+    }
+    fn checks_changes(&self) -> bool {
+        true
+    }
+    fn checks_prefix(&self) -> bool {
+        true
+    }
     fn validate_name(&self, name: &str) -> Vec<String>;
     /// Brings an object of a request into the kind's form where the schema's facts do not do that alone; gives the paths
     /// of unknown fields. The error says why it cannot be of this kind.
@@ -366,22 +402,52 @@ pub trait Rules: Send + Sync {
 
 struct Typed<K>(PhantomData<fn() -> K>);
 
-fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, serde_json::Error> {
+fn decode<K: Kind>(object: &Value) -> Result<K, serde_json::Error> {
+    let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
+    let object = marked.as_ref().unwrap_or(object);
     K::deserialize(object).or_else(|error| match condition::with_zero_times(object) {
         Some(filled) => K::deserialize(&filled),
         None => Err(error),
     })
 }
 
+fn selector(object: &Value) -> Option<&Map<String, Value>> {
+    object.pointer("/spec/selector")?.as_object()
+}
+
+/// An empty selector gets an empty map of labels, which one that is missing has not once it is decoded.
+fn with_marked_selector(object: &Value) -> Option<Value> {
+    selector(object).filter(|selector| selector.is_empty())?;
+    let mut marked = object.clone();
+    marked["spec"]["selector"]["matchLabels"] = Map::new().into();
+    Some(marked)
+}
+
 impl<K: Kind> Rules for Typed<K> {
+    fn checks_metadata(&self) -> bool {
+        K::CHECKS_METADATA
+    }
+
+    fn checks_changes(&self) -> bool {
+        K::CHECKS_CHANGES
+    }
+
+    fn checks_prefix(&self) -> bool {
+        K::CHECKS_PREFIX
+    }
+
     fn validate_name(&self, name: &str) -> Vec<String> {
         K::validate_name(name)
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
+        let misses_selector = K::NEEDS_SELECTOR && selector(object).is_none();
         let mut typed: K = decode(object)?;
         typed.set_defaults();
         *object = serde_json::to_value(typed)?;
+        if misses_selector && selector(object).is_some_and(Map::is_empty) {
+            object["spec"]["selector"] = Value::Null;
+        }
         Ok(())
     }
 
@@ -531,6 +597,7 @@ pub struct Definition {
     pub columns: Vec<Column>,
     pub selectable: Vec<Text>,
     pub generation: Generation,
+    pub names_itself: bool,
     pub create_on_update: bool,
     pub unconditional_update: bool,
     pub delete_answer: DeleteAnswer,
@@ -571,6 +638,7 @@ impl Definition {
             columns: about.columns.to_vec(),
             selectable: borrowed(about.selectable),
             generation: about.generation,
+            names_itself: about.names_itself,
             create_on_update: about.create_on_update,
             unconditional_update: about.unconditional_update,
             delete_answer: about.delete_answer,

@@ -36,6 +36,8 @@ pub struct Rule<'a> {
     pub namespaced: bool,
     /// Finalizers need a domain unless they are well known.
     pub standard_finalizers: bool,
+    /// Whether a prefix must have the syntax of a name.
+    pub checks_prefix: bool,
     pub validate_name: &'a dyn Fn(&str) -> Vec<String>,
 }
 
@@ -51,13 +53,11 @@ pub fn wants_standard_finalizers(group: &str) -> bool {
     )
 }
 
-/// Whether the kinds of a built-in group check the metadata of an update again, upstream.
-pub fn checks_updates_again(group: &str) -> bool {
-    group != "internal.apiserver.k8s.io"
-}
-
 /// Metadata of a new object; its name is generated already.
 pub fn create(meta: &ObjectMeta, rule: &Rule, errors: &mut Errors) {
+    if rule.checks_prefix {
+        prefix(meta, rule.validate_name, errors);
+    }
     name(meta, rule.validate_name, errors);
     common(meta, rule.namespaced, errors);
     if rule.standard_finalizers {
@@ -73,13 +73,21 @@ where
     let rule = Rule {
         namespaced: K::Scope::NAMESPACED,
         standard_finalizers: wants_standard_finalizers(K::GROUP),
+        checks_prefix: K::CHECKS_PREFIX,
         validate_name: &K::validate_name,
     };
     create(object.metadata(), &rule, errors);
 }
 
+/// Metadata of a new object of a kind that does not see to it itself.
+pub fn create_any(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors) {
+    segments(meta, errors);
+    common(meta, namespaced, errors);
+}
+
 /// What must hold for the names of all kinds, whatever their own rules: they are segments of a path.
 pub fn segments(meta: &ObjectMeta, errors: &mut Errors) {
+    prefix(meta, &field::path_segment, errors);
     name(meta, &field::path_segment, errors);
 }
 
@@ -126,13 +134,16 @@ pub fn update_again(new: &ObjectMeta, old: &ObjectMeta, standard: bool, errors: 
     }
 }
 
-fn name(meta: &ObjectMeta, validate_name: &dyn Fn(&str) -> Vec<String>, errors: &mut Errors) {
+fn prefix(meta: &ObjectMeta, validate_name: &dyn Fn(&str) -> Vec<String>, errors: &mut Errors) {
     let generate_name = meta.generate_name.as_deref().unwrap_or("");
     if !generate_name.is_empty() {
         let path = METADATA.child("generateName");
         let wrong = validate_name(&mask_trailing_dash(generate_name));
         errors.extend(wrong.into_iter().map(|w| Error::invalid(path, generate_name, w)));
     }
+}
+
+fn name(meta: &ObjectMeta, validate_name: &dyn Fn(&str) -> Vec<String>, errors: &mut Errors) {
     let path = METADATA.child("name");
     match meta.name.as_deref().unwrap_or("") {
         "" => errors.push(Error::required(path, "name or generateName is required")),
@@ -392,7 +403,12 @@ mod tests {
 
     #[test]
     fn creation() {
-        let rule = Rule { namespaced: true, standard_finalizers: true, validate_name: &field::dns_subdomain };
+        let rule = Rule {
+            namespaced: true,
+            standard_finalizers: true,
+            checks_prefix: true,
+            validate_name: &field::dns_subdomain,
+        };
         for (value, want) in [
             (json!({"name": "a", "namespace": "n"}), vec![]),
             (json!({"generateName": "a-", "name": "a-x", "namespace": "n"}), vec![]),

@@ -279,7 +279,9 @@ fn validate_claims(requirements: &ResourceRequirements, known: &BTreeSet<&str>, 
         let (path, name) = (path.index(i), claim.name.as_str());
         if name.is_empty() {
             errors.push(Error::required(path, ""));
-        } else if names.contains(name) {
+            continue;
+        }
+        if names.contains(name) {
             errors.push(Error::duplicate(path, name));
         } else {
             let mut key = name.to_owned();

@@ -26,7 +26,7 @@ fn has_secret(volume: &Volume) -> bool {
     // Of drivers' volumes each has its own reference to credentials.
     volume.secret.is_some()
         || volume.azure_file.is_some()
-        || projected.into_iter().flatten().any(|source| source.secret.is_some())
+        || projected.into_iter().flatten().any(|source| source.secret.as_ref().is_some_and(|s| !s.name.is_empty()))
         || volume.cephfs.as_ref().is_some_and(|v| v.secret_ref.is_some())
         || volume.cinder.as_ref().is_some_and(|v| v.secret_ref.is_some())
         || volume.flex_volume.as_ref().is_some_and(|v| v.secret_ref.is_some())

@@ -104,8 +104,8 @@ fn set_priority(pod: &mut Value, class: std::result::Result<Given, String>) -> s
     }
     edit::set(pod, &["spec", "priority"], priority);
     let Some(policy) = policy else { return Ok(()) };
-    let own = edit::text(pod, "/spec/preemptionPolicy");
-    if !own.is_empty() && own != policy {
+    let own = pod.pointer("/spec/preemptionPolicy").and_then(Value::as_str);
+    if let Some(own) = own.filter(|own| *own != policy) {
         return Err(format!(
             "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission controller \
              computed {policy} from the given PriorityClass name"

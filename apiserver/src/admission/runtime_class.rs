@@ -2,6 +2,7 @@
 
 use crds::resource;
 use futures::future::BoxFuture;
+use http::StatusCode;
 use k8s_openapi::api::{
     core::v1::{PodSpec, Toleration},
     node::v1,
@@ -9,7 +10,11 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 
 use super::{Attributes, Operation, Plugin, edit};
-use crate::{error::Result, world::World};
+use crate::{
+    error::{ApiError, Result},
+    metadata::client_name,
+    world::World,
+};
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
@@ -64,6 +69,7 @@ async fn class_of(attributes: &Attributes, world: &World) -> Result<Option<v1::R
     if let Some(class) = world.get::<v1::RuntimeClass>("", name)? {
         return Ok(Some(class));
     }
+    client_name(name).map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))?;
     // The cache may lag behind a class that was just made.
     let class = world.get_live::<v1::RuntimeClass>("", name).await?;
     let missing = || {

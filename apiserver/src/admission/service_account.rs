@@ -7,7 +7,12 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, PodSpec,
 use serde_json::{Value, json};
 
 use super::{Attributes, Operation, Plugin, edit};
-use crate::{error::Result, metadata, random::Random, world::World};
+use crate::{
+    error::Result,
+    metadata::{self, client_name},
+    random::Random,
+    world::World,
+};
 
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -95,6 +100,8 @@ async fn account(attributes: &Attributes, world: &World, name: &str) -> Result<A
     if let Some(account) = world.get::<Account>(namespace, name)? {
         return Ok(account);
     }
+    let refused = |why| attributes.forbidden(format!("error looking up service account {namespace}/{name}: {why}"));
+    client_name(name).map_err(refused)?;
     let attempts = if name == DEFAULT { DEFAULT_ATTEMPTS } else { 1 };
     for attempt in 0..attempts {
         if attempt > 0 {
@@ -104,8 +111,7 @@ async fn account(attributes: &Attributes, world: &World, name: &str) -> Result<A
             return Ok(account);
         }
     }
-    let missing = format!("serviceaccount {} not found", crds::field::quote(name));
-    Err(attributes.forbidden(format!("error looking up service account {namespace}/{name}: {missing}")))
+    Err(refused(format!("serviceaccount {} not found", crds::field::quote(name))))
 }
 
 fn set_account(pod: &mut Value, name: &str, account: &Account, random: &Random) {

@@ -41,7 +41,7 @@ pub async fn convert(object: &Value, from: &Gvk, to: &Gvk, world: &World) -> Res
 /// Sets the defaults of an object that was changed; what is no kind of its own has none.
 pub fn set_defaults(object: &mut Value, kind: &Gvk, world: &World) -> Result<()> {
     match world.registry.kind(kind) {
-        Some(definition) => write::set_defaults(&definition, object),
+        Some(definition) => write::set_defaults(&definition, object).map(|_| ()),
         None => {
             typed::canonical_form(kind, object);
             Ok(())

@@ -106,7 +106,7 @@ pub fn object(address: IpAddr, namespace: &str, name: &str, world: &World) -> By
         },
         "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
     });
-    metadata::fill(&mut object, now, &world.random);
+    metadata::fill(&mut object, false, now, &world.random);
     track(&gvk, &mut object, now);
     typed::built_in_json(&gvk, &object)
 }

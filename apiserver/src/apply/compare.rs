@@ -17,6 +17,8 @@ pub struct Difference {
     /// Added or modified.
     pub changed: Set,
     pub removed: Set,
+    /// The new value has items that have no key, which cannot be owned.
+    pub is_keyless: bool,
 }
 
 impl Difference {
@@ -54,6 +56,7 @@ impl Walk<'_> {
     ) {
         let mut below = Difference::default();
         let own = self.place(place, old, new, &mut below);
+        out.is_keyless |= below.is_keyless;
         if !(own.changed || own.removed) && below.is_empty() {
             return;
         }
@@ -131,8 +134,9 @@ impl Walk<'_> {
             }
         }
         for value in new {
-            if let Ok(element) = item_element(self.schema, list, item, value) {
-                items.entry(element).or_default().1.push(value);
+            match item_element(self.schema, list, item, value) {
+                Ok(element) => items.entry(element).or_default().1.push(value),
+                Err(_) => out.is_keyless = true,
             }
         }
         for (element, (before, after)) in items {

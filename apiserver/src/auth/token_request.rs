@@ -1,6 +1,6 @@
 //! The `token` subresource of service accounts: a token on request, for some time, bound to an object or not.
 
-use crds::field::{Error, quote};
+use crds::field::{Error, path_segment, quote};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -125,6 +125,20 @@ fn group_version(api_version: &str) -> (&str, &str) {
     }
 }
 
+/// A name that no object can have is not looked for.
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
+    match path_segment(name).as_slice() {
+        [] => Ok(()),
+        wrong => {
+            let why = format!("Name parameter invalid: {}: {}", quote(name), wrong.join(";"));
+            Err(ApiError::bad_request(why))
+        }
+    }
+}
+
 /// What the token is to be bound to.
 async fn bind(lookup: &impl Lookup, namespace: &str, account: &str, reference: &Value) -> Result<Kubernetes> {
     let (kind, name) = (text(reference, "kind"), text(reference, "name"));
@@ -138,6 +152,7 @@ async fn bind(lookup: &impl Lookup, namespace: &str, account: &str, reference: &
             return Err(ApiError::bad_request(format!("cannot bind token to object of type {what}")));
         }
     };
+    check_name(name)?;
     let object = lookup.object(resource, namespace, name).await?;
     let mut bound = Kubernetes::default();
     if kind == "Pod" {

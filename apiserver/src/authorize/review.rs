@@ -2,6 +2,8 @@
 
 use crds::{
     field::{self, Errors},
+    go,
+    kind::META,
     selector::{self, FieldTerm},
     user::User,
 };
@@ -328,7 +330,8 @@ fn require_empty_metadata(review: &Value, except: &[&str], why: &str, errors: &m
         Value::Bool(_) => false,
     };
     if metadata.iter().any(|(field, value)| !except.contains(&field.as_str()) && !empty(value)) {
-        errors.push(field::Error::invalid("metadata", review["metadata"].clone(), why));
+        let shown = go::show(&review["metadata"], META);
+        errors.push(field::Error::invalid("metadata", "", why).showing(shown));
     }
 }
 

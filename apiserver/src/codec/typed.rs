@@ -74,36 +74,6 @@ pub fn as_declared(value: &Value) -> Option<Vec<u8>> {
     Some(encode::json(schema, ty, value))
 }
 
-/// Where an object has empty lists, which [`canonical`] does not tell from absent ones.
-pub fn empties(object: &Value) -> Vec<Vec<String>> {
-    fn walk<'a>(value: &'a Value, path: &mut Vec<&'a str>, found: &mut Vec<Vec<String>>) {
-        match value {
-            Value::Array(items) if items.is_empty() => found.push(path.iter().map(|part| (*part).to_owned()).collect()),
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    path.push(name);
-                    walk(value, path, found);
-                    path.pop();
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    walk(object, &mut Vec::new(), &mut found);
-    found
-}
-
-/// Puts empty lists back where the canonical form has null: whoever wrote them owns them.
-pub fn restore(object: &mut Value, empties: &[Vec<String>]) {
-    for path in empties {
-        let place = path.iter().try_fold(&mut *object, |value, name| value.get_mut(name));
-        if let Some(place @ Value::Null) = place {
-            *place = Value::Array(Vec::new());
-        }
-    }
-}
-
 /// JSON in the order of Go's declarations; of custom resources in the order of the alphabet.
 pub fn to_json(definition: &Definition, object: &Value) -> Bytes {
     match definition.facts.get().filter(|_| !definition.is_custom()) {

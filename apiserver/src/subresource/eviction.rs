@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crds::{
+    field::{Error, Path},
     kind::Gvk,
     selector::{Labels, Selector},
 };
@@ -34,6 +35,7 @@ use crate::{
     write::{Missing, Writer},
 };
 
+const IGNORE_STORE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 /// Evictions of one budget that its controller has not confirmed yet.
 const DISRUPTED_MAX: usize = 2000;
@@ -63,7 +65,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     if metadata::text(&eviction, "name") != call.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
-    let delete = delete_options(&eviction, &options)?;
+    let delete = delete_options(&eviction, &options, &call.info.name)?;
     let name = call.info.name.clone();
     let dry_run = delete.dry_run();
     let mut writer = verbs::writer(server, call, target, &name, options);
@@ -83,10 +85,22 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     answer::value(StatusCode::CREATED, form, &super::binding::done())
 }
 
-/// How the pod is to be deleted; a dry run may be asked for in either place.
-fn delete_options(eviction: &Value, options: &WriteOptions) -> Result<DeleteOptions> {
+/// How the pod is to be deleted; a dry run may be asked for in either place, in both in the same words.
+fn delete_options(eviction: &Value, options: &WriteOptions, name: &str) -> Result<DeleteOptions> {
     let mut given = eviction.get("deleteOptions").cloned().filter(|v| !v.is_null()).unwrap_or_else(|| json!({}));
+    if given[IGNORE_STORE] == true {
+        let path = Path::new("deleteOptions");
+        let why = "can not be set for pod eviction, try after removing the option";
+        let errors = vec![Error::invalid(path.child(IGNORE_STORE), true, why)];
+        return Err(ApiError::invalid("policy", "Eviction", name, &errors));
+    }
     if options.dry_run {
+        let own: Vec<_> = given["dryRun"].as_array().into_iter().flatten().map(|v| v.as_str().unwrap_or("")).collect();
+        if !own.is_empty() && own != ["All"] {
+            let own = own.join(" ");
+            let why = format!("Non-matching dry-run options in request and content: [All] and [{own}]");
+            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+        }
         given["dryRun"] = json!(["All"]);
     }
     DeleteOptions::deserialize(given).map_err(|e| ApiError::bad_request(e.to_string()))?.validated()
@@ -101,6 +115,7 @@ struct Evicting<'a> {
 impl Evicting<'_> {
     async fn run(&mut self) -> Result<()> {
         let asked = self.delete.preconditions.as_ref().is_some_and(|p| p.resource_version.is_some());
+        let mut last = None;
         for _ in 0..ATTEMPTS_MAX {
             let pod = self.pod().await?;
             let mut delete = self.delete.clone();
@@ -112,14 +127,14 @@ impl Evicting<'_> {
                 preconditions.resource_version.clone_from(&pod.metadata.resource_version);
             }
             match self.remove(&delete).await {
-                Err(error) if error.reason() == "Conflict" && guarded && free => {}
+                Err(error) if error.reason() == "Conflict" && guarded && free => last = Some(error),
                 Err(error) if error.reason() == "Conflict" && guarded => {
                     return Err(processing(&self.budget_name(&pod)?));
                 }
                 outcome => return outcome,
             }
         }
-        Err(ApiError::modified(self.writer.subject()))
+        Err(last.unwrap_or_else(|| ApiError::modified(self.writer.subject())))
     }
 
     async fn pod(&self) -> Result<Pod> {

@@ -2,9 +2,10 @@
 
 use crds::{
     custom::whole_at,
-    field::Error,
+    field::{self, Errors},
     kind::{Definition, Gvk, ScalePaths, Subresource, split_group_version},
     kinds::{KINDS, autoscaling::scale::SCALE},
+    meta::{self, Rule},
     selector::Selector,
 };
 use http::StatusCode;
@@ -120,9 +121,8 @@ pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &
         return Err(ApiError::bad_request(why));
     }
     // A custom resource is checked as a whole, its replicas with it.
-    if replicas < 0 && !definition.is_custom() {
-        let error = Error::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-        return Err(ApiError::invalid("autoscaling", "Scale", metadata::text(scale, "name"), &[error]));
+    if !definition.is_custom() {
+        validate(scale, replicas)?;
     }
     let mut object = object.clone();
     let mut place = &mut object;
@@ -147,6 +147,18 @@ pub fn put(object: &Value, definition: &Definition, paths: &ScalePaths, scale: &
         }
     }
     Ok(object)
+}
+
+fn validate(scale: &Value, replicas: i64) -> Result<()> {
+    let rule =
+        Rule { namespaced: true, standard_finalizers: true, checks_prefix: true, validate_name: &field::dns_subdomain };
+    let mut errors = Errors::new();
+    meta::create(&metadata::read(scale)?, &rule, &mut errors);
+    field::not_negative(replicas, "spec.replicas", &mut errors);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid("autoscaling", "Scale", metadata::text(scale, "name"), &errors))
 }
 
 pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths: &ScalePaths) -> Result<Answer> {

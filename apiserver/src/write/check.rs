@@ -3,25 +3,32 @@
 use crds::{
     field::{Error, Errors},
     kind::{Definition, Request},
+    kinds::resource::request::ADMIN_ACCESS_LABEL,
     meta::{self, Rule},
 };
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
 
 use super::{Current, Writer};
 use crate::{
-    codec::typed,
+    codec::{sent::Sent, typed},
     error::{ApiError, Result},
     metadata,
-    options::revision_or_500,
 };
 
 impl Writer<'_> {
-    fn request(&self) -> Request<'_> {
+    fn request(&self, has_own_labels: bool) -> Request<'_> {
         // A Scale is written by the rules of the object itself.
         let subresource = if self.scale.is_some() { "" } else { self.subresource };
-        Request { user: &self.user, now: self.world.now(), subresource }
+        let is_admin_namespace = self.definition.gvk.group == "resource.k8s.io" && self.is_admin_namespace();
+        Request { is_admin_namespace, has_own_labels, ..Request::new(&self.user, self.world.now(), subresource) }
+    }
+
+    fn is_admin_namespace(&self) -> bool {
+        let namespace = self.world.get::<Namespace>("", self.namespace).ok().flatten();
+        let labels = namespace.and_then(|namespace| namespace.metadata.labels.clone());
+        labels.is_some_and(|labels| labels.get(ADMIN_ACCESS_LABEL).is_some_and(|value| value == "true"))
     }
 
     /// The namespace that the object must be in; a Namespace is not in itself.
@@ -50,7 +57,7 @@ impl Writer<'_> {
         self.refuse(object, &vec![Error::invalid("kind", given, format!("must be {}", gvk.kind))])
     }
 
-    pub(super) fn before_create(&mut self, object: &mut Value) -> Result<()> {
+    pub(super) fn before_create(&mut self, object: &mut Value, sent: &Sent) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
         self.same_kind(object)?;
         let definition = self.definition.clone();
@@ -58,16 +65,25 @@ impl Writer<'_> {
         let rule = Rule {
             namespaced: definition.namespaced,
             standard_finalizers: wants_standard_finalizers(&definition),
+            checks_prefix: definition.rules.checks_prefix(),
             validate_name: &|name| definition.rules.validate_name(name),
         };
         let own_meta = metadata::read(object)?;
-        meta::create(&own_meta, &rule, &mut errors);
+        if definition.rules.checks_metadata() {
+            meta::create(&own_meta, &rule, &mut errors);
+        }
         let managed = metadata::take_managed(object);
-        let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
+        sent.restore(object);
+        let warnings =
+            definition.rules.create(object, &self.request(sent.has_labels), &mut errors).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
-        meta::segments(&own_meta, &mut errors);
+        if definition.rules.checks_metadata() {
+            meta::segments(&own_meta, &mut errors);
+        } else {
+            meta::create_any(&own_meta, definition.namespaced, &mut errors);
+        }
         self.refuse(object, &errors)?;
         metadata::put_managed(object, managed);
         self.warnings.extend(warnings);
@@ -76,7 +92,6 @@ impl Writer<'_> {
 
     pub(super) fn before_update(&mut self, object: &mut Value, old: &Value) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
-        metadata::forget_self_link(object);
         self.same_kind(object)?;
         let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
         let managed = (metadata::take_managed(object), new_meta.managed_fields.take());
@@ -85,14 +100,14 @@ impl Writer<'_> {
         let definition = self.definition.clone();
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
-        let warnings = definition.rules.update(object, old, &self.request(), &mut of_kind).map_err(undecodable)?;
+        let warnings = definition.rules.update(object, old, &self.request(true), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
         let new_meta = ObjectMeta { managed_fields: managed.1, ..metadata::read(object)? };
         metadata::put_managed(object, managed.0);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        if meta::checks_updates_again(&definition.gvk.group) {
+        if definition.rules.checks_changes() {
             meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
         }
         errors.append(&mut of_kind);
@@ -112,6 +127,8 @@ impl Writer<'_> {
 
     /// A precondition that does not hold, in the words of upstream's storage.
     pub(crate) fn precondition(&self, key: &str, what: &str) -> ApiError {
+        // What is only tried does not come to the store, which has a prefix of its own.
+        let key = if self.options.dry_run { key.strip_prefix("/registry").unwrap_or(key) } else { key };
         ApiError::conflict(
             self.subject(),
             format!(
@@ -121,9 +138,18 @@ impl Writer<'_> {
         )
     }
 
+    /// A new object has no version; one that says no number is not taken for one, and what is only tried has no store.
+    pub(super) fn refuse_version(&self, object: &Value) -> Result<()> {
+        if self.options.dry_run || !matches!(metadata::revision(object), Ok(Some(_))) {
+            return Ok(());
+        }
+        let why = "resourceVersion should not be set on objects to be created";
+        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))
+    }
+
     /// A resourceVersion in the object must be the stored one's; some kinds insist on one.
     pub(super) fn check_version(&self, object: &mut Value, there: &Current) -> Result<()> {
-        let given = revision_or_500(metadata::text(object, "resourceVersion"))?.filter(|revision| *revision != 0);
+        let given = metadata::revision(object)?;
         match given {
             Some(revision) if revision != there.entry.modified => Err(ApiError::modified(self.subject())),
             Some(_) => Ok(()),

@@ -60,14 +60,16 @@ impl Issues {
 
     fn snippet(&self, line: usize) -> Option<&str> {
         let line = self.source.split('\n').nth(line.checked_sub(1)?)?;
-        (line.len() <= LONGEST_SNIPPET).then_some(line)
+        (line.len() <= LONGEST_SNIPPET && !self.source.is_empty()).then_some(line)
     }
 
     fn show(&self, issue: &Issue, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if issue.line == usize::MAX {
             return write!(f, "ERROR: <input>:-1:0: {}", issue.message);
         }
-        write!(f, "ERROR: <input>:{}:{}: {}", issue.line, issue.column + 1, issue.message)?;
+        // The end of nothing is before its first column.
+        let column = if self.source.is_empty() { 0 } else { issue.column + 1 };
+        write!(f, "ERROR: <input>:{}:{column}: {}", issue.line, issue.message)?;
         let Some(line) = self.snippet(issue.line) else {
             return Ok(());
         };

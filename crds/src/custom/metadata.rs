@@ -186,7 +186,8 @@ fn validate_metadata(value: &Value, path: &str, errors: &mut Errors) {
         metadata.name = Some("fakename".to_owned());
     }
     let namespaced = metadata.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty());
-    let rule = meta::Rule { namespaced, standard_finalizers: false, validate_name: &field::path_segment };
+    let rule =
+        meta::Rule { namespaced, standard_finalizers: false, checks_prefix: true, validate_name: &field::path_segment };
     let mut found = Errors::new();
     meta::create(&metadata, &rule, &mut found);
     for error in &mut found {

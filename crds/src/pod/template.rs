@@ -25,8 +25,7 @@ pub fn prepare(template: &mut PodTemplateSpec) {
     }
 }
 
-/// The selector of a kind that must have one, and the template that it must match. A missing selector cannot be told
-/// from an empty one that is written `{}`; it counts as missing.
+/// The selector of a kind that must have one, and the template that it must match.
 pub fn selected(
     selector: &LabelSelector,
     template: &PodTemplateSpec,
@@ -97,7 +96,10 @@ pub fn validate_running(template: &PodTemplateSpec, kind: &str, path: &Path, err
 
 pub fn selector_is_kept(new: &LabelSelector, old: &LabelSelector, errors: &mut Errors) {
     if !equal::same(new, old) {
-        errors.push(selectors::invalid(new, &Path::new("spec").child("selector"), IMMUTABLE));
+        let path = Path::new("spec");
+        let error = selectors::invalid(new, &path.child("selector"), IMMUTABLE);
+        let missing = *new == LabelSelector::default();
+        errors.push(if missing { error.showing("null") } else { error });
     }
 }
 

@@ -62,11 +62,11 @@ impl Scope {
     }
 
     pub fn configuration(&self, source: &str, path: &Path, errors: &mut Errors) {
-        compiled(&self.env(true).patches(), source, source, &*CONFIGURATION, path, errors);
+        compiled(&self.env(true).patches(), source, source.trim(), &*CONFIGURATION, path, errors);
     }
 
     pub fn patches(&self, source: &str, path: &Path, errors: &mut Errors) {
-        compiled(&self.env(true).patches(), source, source, &*PATCHES, path, errors);
+        compiled(&self.env(true).patches(), source, source.trim(), &*PATCHES, path, errors);
     }
 }
 

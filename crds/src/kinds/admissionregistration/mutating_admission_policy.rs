@@ -43,7 +43,7 @@ impl Kind for MutatingAdmissionPolicy {
     };
 
     fn set_defaults(&mut self) {
-        let Some(spec) = &mut self.spec else { return };
+        let spec = self.spec.get_or_insert_default();
         spec.failure_policy.get_or_insert_with(|| "Fail".to_owned());
         policy::set_defaults(&mut spec.match_constraints);
     }

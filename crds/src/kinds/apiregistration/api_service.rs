@@ -71,12 +71,15 @@ impl Kind for APIService {
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
         let none = APIServiceSpec::default();
-        let (spec, name) = (self.spec.as_ref().unwrap_or(&none), self.metadata.name.text());
+        let spec = self.spec.as_ref().unwrap_or(&none);
         let required = format!("{}.{}", spec.version.text(), spec.group.text());
-        if field::path_segment(name).is_empty() && name != required {
-            let path = Path::new("metadata");
-            let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
-            errors.push(Error::invalid(path.child("name"), name, why));
+        let path = Path::new("metadata");
+        for (field, name) in [("generateName", &self.metadata.generate_name), ("name", &self.metadata.name)] {
+            let name = name.text();
+            if !name.is_empty() && field::path_segment(name).is_empty() && name != required {
+                let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
+                errors.push(Error::invalid(path.child(field), name, why));
+            }
         }
         validate_spec(spec, errors);
     }

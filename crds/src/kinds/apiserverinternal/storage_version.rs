@@ -36,6 +36,7 @@ impl Kind for StorageVersion {
         unconditional_update: false,
         ..About::new("storageversions", "storageversion")
     };
+    const CHECKS_CHANGES: bool = false;
 
     /// `<group>.<resource>`.
     fn validate_name(name: &str) -> Vec<String> {
@@ -190,7 +191,7 @@ mod tests {
         let (user, mut errors) = (User::default(), Errors::new());
         let version =
             StorageVersion { status: Some(serde_json::from_value(status).unwrap()), ..StorageVersion::default() };
-        let request = Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "status" };
+        let request = Request::new(&user, Timestamp::UNIX_EPOCH, "status");
         version.validate_subresource(&StorageVersion::default(), &request, &mut errors);
         errors.iter().map(ToString::to_string).collect()
     }

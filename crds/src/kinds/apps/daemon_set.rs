@@ -70,6 +70,7 @@ impl Kind for DaemonSet {
         generation: Generation::Spec,
         ..About::new("daemonsets", "daemonset")
     };
+    const NEEDS_SELECTOR: bool = true;
 
     const INNER_ANNOTATIONS: &'static [&'static str] = &[TEMPLATE_GENERATION];
 

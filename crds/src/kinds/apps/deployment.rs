@@ -55,6 +55,7 @@ impl Kind for Deployment {
         generation: Generation::Own,
         ..About::new("deployments", "deployment")
     };
+    const NEEDS_SELECTOR: bool = true;
 
     fn set_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -39,6 +39,7 @@ impl Kind for ReplicaSet {
         generation: Generation::Spec,
         ..About::new("replicasets", "replicaset")
     };
+    const NEEDS_SELECTOR: bool = true;
 
     fn set_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -43,6 +43,7 @@ impl Kind for StatefulSet {
         generation: Generation::Spec,
         ..About::new("statefulsets", "statefulset")
     };
+    const NEEDS_SELECTOR: bool = true;
 
     fn validate_name(name: &str) -> Vec<String> {
         field::dns_label(name)
@@ -214,16 +215,18 @@ fn with_claims(spec: &StatefulSetSpec) -> PodTemplateSpec {
     };
     pod.subdomain = None;
     pod.hostname = None;
-    let mut volumes: Vec<Volume> = claims
-        .iter()
-        .map(|claim| {
-            let name = claim.metadata.name.clone().unwrap_or_default();
-            let source = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
-            Volume { name, persistent_volume_claim: Some(source), ..Volume::default() }
-        })
-        .collect();
+    let mut names = Vec::new();
+    for name in claims.iter().map(|claim| claim.metadata.name.clone().unwrap_or_default()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of_claim = |name: &String| {
+        let source = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
+        Volume { name: name.clone(), persistent_volume_claim: Some(source), ..Volume::default() }
+    };
+    let mut volumes: Vec<Volume> = names.iter().map(of_claim).collect();
     let own = pod.volumes.take().unwrap_or_default().into_iter();
-    let names: Vec<_> = volumes.iter().map(|v| v.name.clone()).collect();
     volumes.extend(own.filter(|v| !names.contains(&v.name)));
     pod.volumes = (!volumes.is_empty()).then_some(volumes);
     template

@@ -64,7 +64,11 @@ impl Kind for Job {
         default_labels(self);
     }
 
-    fn prepare_create(&mut self, _request: &Request) {
+    fn prepare_create(&mut self, request: &Request) {
+        if !request.has_own_labels {
+            // Those that the defaults gave it are the Pods', which get more of them.
+            self.metadata.labels = None;
+        }
         generate_selector(self);
         default_labels(self);
         self.status = Some(JobStatus::default());

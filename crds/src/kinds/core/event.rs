@@ -47,6 +47,8 @@ impl Kind for Event {
         ..About::new("events", "event")
     };
 
+    const CHECKS_METADATA: bool = false;
+
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)
     }

@@ -13,8 +13,13 @@ use crate::{
 };
 
 impl Kind for LimitRange {
-    const ABOUT: About =
-        About { short_names: &["limits"], create_on_update: true, ..About::new("limitranges", "limitrange") };
+    const ABOUT: About = About {
+        short_names: &["limits"],
+        names_itself: true,
+        create_on_update: true,
+        ..About::new("limitranges", "limitrange")
+    };
+    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         for item in self.spec.iter_mut().flat_map(|s| &mut s.limits) {

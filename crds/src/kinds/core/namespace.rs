@@ -52,6 +52,10 @@ impl Kind for Namespace {
         self.status.clone_from(&old.status);
     }
 
+    fn validate_update(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
+        meta::create_of(self, errors);
+    }
+
     fn prepare_subresource(&mut self, old: &Self, request: &Request) {
         if request.subresource == "finalize" {
             self.status.clone_from(&old.status);

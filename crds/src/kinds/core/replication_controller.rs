@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     equal,
-    field::{Error, Errors, Path, not_negative},
+    field::{self, Error, Errors, Path, not_negative},
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, ScalePaths, Subresource, column, text},
     pod::template,
     selector::Selector,
@@ -64,6 +64,11 @@ impl Kind for ReplicationController {
         selectable: &["status.replicas"],
         ..About::new("replicationcontrollers", "replicationcontroller")
     };
+    const CHECKS_PREFIX: bool = false;
+
+    fn validate_name(name: &str) -> Vec<String> {
+        field::long_name(name)
+    }
 
     fn set_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -45,6 +45,7 @@ impl Kind for EndpointSlice {
         generation: Generation::Own,
         ..About::new("endpointslices", "endpointslice")
     };
+    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         for port in self.ports.iter_mut().flatten() {

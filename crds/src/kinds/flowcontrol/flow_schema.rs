@@ -62,11 +62,10 @@ impl Kind for FlowSchema {
         generation: Generation::Spec,
         ..About::new("flowschemas", "flowschema")
     };
+    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
-        if let Some(spec) = &mut self.spec {
-            spec.matching_precedence.or_set_nonzero(PRECEDENCE);
-        }
+        self.spec.get_or_insert_default().matching_precedence.or_set_nonzero(PRECEDENCE);
     }
 
     fn prepare_create(&mut self, _request: &Request) {

@@ -65,6 +65,7 @@ impl Kind for PriorityLevelConfiguration {
         generation: Generation::Spec,
         ..About::new("prioritylevelconfigurations", "prioritylevelconfiguration")
     };
+    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         let Some(spec) = &mut self.spec else { return };

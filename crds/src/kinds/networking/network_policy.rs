@@ -43,7 +43,7 @@ impl Kind for NetworkPolicy {
     };
 
     fn set_defaults(&mut self) {
-        let Some(spec) = &mut self.spec else { return };
+        let spec = self.spec.get_or_insert_default();
         let ingress = spec.ingress.iter_mut().flatten().flat_map(|rule| rule.ports.iter_mut().flatten());
         let egress = spec.egress.iter_mut().flatten().flat_map(|rule| rule.ports.iter_mut().flatten());
         for port in ingress.chain(egress) {

@@ -40,6 +40,8 @@ impl Kind for PodDisruptionBudget {
         ..About::new("poddisruptionbudgets", "poddisruptionbudget")
     };
 
+    const CHECKS_METADATA: bool = false;
+
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)
     }

@@ -13,6 +13,7 @@ use crate::{
     condition, equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
+    kind::Request,
     pod::affinity,
     syntax,
 };
@@ -28,6 +29,18 @@ const HARDWARE_LENGTH_MAX: usize = 128;
 
 /// Driver, pool, device, and the share of it.
 type Device<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// Devices that are given with admin access are given to namespaces that may have it.
+pub fn validate_admin_access(claim: &ResourceClaim, old: &ResourceClaim, request: &Request, errors: &mut Errors) {
+    let given = |claim: &ResourceClaim| {
+        let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+        let results = allocation.and_then(|allocation| allocation.devices.as_ref()).map(|d| d.results.items());
+        results.unwrap_or_default().iter().position(|result| result.admin_access == Some(true))
+    };
+    if let (None, Some(i), false) = (given(old), given(claim), request.is_admin_namespace) {
+        errors.push(request::refused_admin_access(Path::new(&format!("status.allocation.devices.results[{i}]"))));
+    }
+}
 
 fn allocated(status: &ResourceClaimStatus) -> Vec<Device<'_>> {
     let devices = status.allocation.as_ref().and_then(|allocation| allocation.devices.as_ref());
@@ -106,7 +119,11 @@ fn validate_device(status: &AllocatedDeviceStatus, is_allocated: bool, path: &Pa
     }
     if !is_allocated {
         let why = "must be an allocated device in the claim";
-        errors.push(Error::invalid(*path, shown(device(status)), why));
+        let (driver, pool, device, share) = device(status);
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let (driver, pool, device, share) = (text(driver), text(pool), text(device), text(share));
+        let shown = format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}");
+        errors.push(Error::invalid(*path, "", why).showing(shown));
     }
     let list = path.child("conditions");
     field::at_most_items(status.conditions.items(), CONDITIONS_MAX, &list, errors);

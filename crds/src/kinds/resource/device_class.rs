@@ -21,6 +21,11 @@ impl Kind for DeviceClass {
         delete_answer: DeleteAnswer::Object,
         ..About::new("deviceclasses", "deviceclass")
     };
+    const CHECKS_PREFIX: bool = false;
+
+    fn validate_name(name: &str) -> Vec<String> {
+        field::long_name(name)
+    }
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
         let spec = &self.spec;

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn another_effect_has_another_time() {
         let user = User::default();
-        let at = |seconds| Request { user: &user, now: Timestamp::from_second(seconds).unwrap(), subresource: "" };
+        let at = |seconds| Request::new(&user, Timestamp::from_second(seconds).unwrap(), "");
         let mut old = DeviceTaintRule::default();
         (old.spec.taint.key, old.spec.taint.effect) = ("a".to_owned(), "NoSchedule".to_owned());
         old.prepare_create(&at(1));

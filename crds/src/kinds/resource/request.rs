@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::resource::v1::{
         DeviceClaim, DeviceConstraint, DeviceRequest, DeviceSelector, DeviceSubRequest, DeviceToleration,
-        ExactDeviceRequest, OpaqueDeviceConfiguration,
+        ExactDeviceRequest, OpaqueDeviceConfiguration, ResourceClaimSpec,
     },
     apimachinery::pkg::runtime::RawExtension,
 };
@@ -14,6 +14,7 @@ use crate::{
     cel::{Type, device},
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
+    kind::Request,
     meta,
 };
 
@@ -27,6 +28,9 @@ const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "None"];
 const NO_SUCH_REQUEST: &str =
     "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
 
+/// Namespaces with this label set to `true` may use devices that are in use, with admin access.
+pub const ADMIN_ACCESS_LABEL: &str = "resource.kubernetes.io/admin-access";
+
 pub fn set_defaults(claim: &mut DeviceClaim) {
     let count = |mode: &mut Option<String>, count: &mut Option<i64>| {
         mode.or_set("ExactCount");
@@ -37,10 +41,31 @@ pub fn set_defaults(claim: &mut DeviceClaim) {
     for request in claim.requests.iter_mut().flatten() {
         if let Some(exact) = &mut request.exactly {
             count(&mut exact.allocation_mode, &mut exact.count);
+            default_tolerations(exact.tolerations.as_deref_mut());
         }
         for sub in request.first_available.iter_mut().flatten() {
             count(&mut sub.allocation_mode, &mut sub.count);
+            default_tolerations(sub.tolerations.as_deref_mut());
         }
+    }
+}
+
+pub fn default_tolerations(tolerations: Option<&mut [DeviceToleration]>) {
+    tolerations.into_iter().flatten().for_each(|toleration| toleration.operator.or_set("Equal"));
+}
+
+/// What is wrong if admin access is asked for at this place.
+pub fn refused_admin_access(path: Path) -> Error {
+    let why =
+        format!("admin access to devices requires the `{ADMIN_ACCESS_LABEL}: true` label on the containing namespace");
+    Error::forbidden(path.child("adminAccess"), why)
+}
+
+pub fn validate_admin_access(spec: &ResourceClaimSpec, request: &Request, errors: &mut Errors) {
+    let requests = spec.devices.iter().flat_map(|devices| devices.requests.items());
+    let mut exact = requests.map(|request| request.exactly.as_ref().and_then(|exact| exact.admin_access));
+    if let Some(i) = exact.position(|access| access == Some(true)).filter(|_| !request.is_admin_namespace) {
+        errors.push(refused_admin_access(Path::new(&format!("spec.devices.requests[{i}]"))));
     }
 }
 

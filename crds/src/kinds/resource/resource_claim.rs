@@ -35,6 +35,11 @@ impl Kind for ResourceClaim {
 
     fn set_defaults(&mut self) {
         self.spec.devices.iter_mut().for_each(request::set_defaults);
+        let allocation = self.status.as_mut().and_then(|status| status.allocation.as_mut());
+        let results = allocation.and_then(|allocation| allocation.devices.as_mut()?.results.as_mut());
+        for result in results.into_iter().flatten() {
+            request::default_tolerations(result.tolerations.as_deref_mut());
+        }
     }
 
     fn prepare_create(&mut self, _request: &Request) {
@@ -53,7 +58,8 @@ impl Kind for ResourceClaim {
         }
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        request::validate_admin_access(&self.spec, request, errors);
         let none = Default::default();
         request::validate(self.spec.devices.as_ref().unwrap_or(&none), &SPEC.child("devices"), errors);
     }
@@ -63,7 +69,8 @@ impl Kind for ResourceClaim {
         equal::immutable_struct(&self.spec, &old.spec, "io.k8s.api.resource.v1.ResourceClaimSpec", SPEC, errors);
     }
 
-    fn validate_subresource(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {
+        allocation::validate_admin_access(self, old, request, errors);
         allocation::validate(self, old, errors);
     }
 

@@ -25,7 +25,8 @@ impl Kind for ResourceClaimTemplate {
         self.spec.spec.devices.iter_mut().for_each(request::set_defaults);
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        request::validate_admin_access(&self.spec.spec, request, errors);
         if let Some(metadata) = &self.spec.metadata {
             validate_metadata(metadata, &SPEC.child("metadata"), errors);
         }

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn request(user: &User) -> Request<'_> {
-        Request { user, now: Timestamp::UNIX_EPOCH, subresource: "" }
+        Request::new(user, Timestamp::UNIX_EPOCH, "")
     }
 
     fn told(errors: &Errors) -> Vec<String> {
