@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crds::{
     kind::{Definition, Gvk, split_group_version},
-    schema::{decode, encode, protobuf},
+    schema::{Schema, TypeId, decode, encode, protobuf},
 };
 use serde_json::Value;
 
@@ -226,6 +226,19 @@ fn whole(value: &Value) -> bool {
 
 /// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
 pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+    value_by(decode::value, object, kind)
+}
+
+/// The same for what upstream converts rather than reads.
+pub fn converted(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+    value_by(decode::converted, object, kind)
+}
+
+fn value_by(
+    read: fn(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, decode::DecodeError>,
+    object: Value,
+    kind: &Gvk,
+) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
     let Some((schema, ty)) = typed::type_of(kind) else { return Ok((object, Vec::new())) };
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let given = given(kind, text("apiVersion"), text("kind"));
@@ -233,7 +246,7 @@ pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<Strin
         let why = same_kind(kind, &given).and_then(|()| same_version(kind, &given)).err();
         return Err((object, why.map(|e| e.message().to_owned()).unwrap_or_default()));
     }
-    match decode::value(schema, ty, &object) {
+    match read(schema, ty, &object) {
         Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
         Err(why) => Err((object, why.to_string())),
     }

@@ -157,7 +157,10 @@ impl Patch<'_> {
         let (schema, ty) = self.schema()?;
         let object = applier.with_manager(force, |manager| apply::apply(schema, ty, live, &self.body, manager))?;
         // What Go would hold of it: no nulls.
-        let checked = self.decoded(object).map_err(|(_, why)| ApiError::bad_request(why))?;
+        let checked = self.decoded(object).map_err(|(object, why)| match &self.definition {
+            Some(definition) if definition.is_custom() => ApiError::bad_request(why),
+            _ => self.unconvertible(&object, &why),
+        })?;
         Ok(checked.0)
     }
 
@@ -198,8 +201,21 @@ impl Patch<'_> {
     fn decoded(&self, object: Value) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
         match self.definition.as_deref().filter(|definition| definition.is_custom()) {
             Some(definition) => decode::custom_value(object, definition),
+            None if matches!(self.kind, Kind::Strategic | Kind::Apply) => decode::converted(object, self.gvk),
             None => decode::value(object, self.gvk),
         }
+    }
+
+    /// What is told of an apply whose result does not fit the kind.
+    fn unconvertible(&self, object: &Value, why: &str) -> ApiError {
+        let (namespace, name) = (metadata::text(object, "namespace"), metadata::text(object, "name"));
+        let (version, kind) = (self.gvk.api_version(), &self.gvk.kind);
+        let of = format!("{version}, Kind={kind}");
+        let why = format!(
+            "failed to convert new object ({namespace}/{name}; {of}) to proper version: unable to convert unstructured \
+             object to {of}: {why}"
+        );
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
     }
 
     /// Unknown fields and wrong types that the patch has brought in.

@@ -54,6 +54,16 @@ pub fn value(schema: &Schema, ty: TypeId, input: &Value) -> Result<Decoded, Deco
     json(schema, ty, input.to_string().as_bytes())
 }
 
+/// The same for what upstream converts rather than reads: the result of a strategic merge patch or of an apply. Numbers
+/// are cut to the size of their type there, and what does not fit is told in other words.
+pub fn converted(schema: &Schema, ty: TypeId, input: &Value) -> Result<Decoded, DecodeError> {
+    let text = input.to_string();
+    let mut decoder = Decoder { converts: true, ..Decoder::new(schema, &text) };
+    let place = Place { field: None, depth: 0 };
+    let value = decoder.value(&Shape::Object(ty), place, None, None)?;
+    decoder.finish(value.unwrap_or_else(|| Value::Object(Map::new())))
+}
+
 /// Decodes an object without knowing its type, as upstream does for custom resources.
 pub fn any(input: &[u8]) -> Result<Decoded, DecodeError> {
     let text = String::from_utf8_lossy(input);
@@ -109,6 +119,29 @@ fn sort(raw: &str) -> &'static str {
     }
 }
 
+/// What upstream's converter says of a value that does not fit.
+fn unconvertible(raw: &str, shape: &Shape, go: &str) -> String {
+    let found = match sort(raw) {
+        "object" => "map",
+        "array" => "slice",
+        "number" if raw.parse::<i64>().is_ok() => "int64",
+        "number" => "float64",
+        other => other,
+    };
+    match (shape, found) {
+        (Shape::Object(_), _) => format!("cannot restore struct from: {found}"),
+        (Shape::List(_) | Shape::Bytes, _) => format!("cannot restore slice from {found}"),
+        (Shape::Map(_), _) => format!("cannot restore map from {found}"),
+        // Go would take the number for a character.
+        (Shape::String, "int64") => format!("cannot convert int64 to {go}"),
+        (Shape::String, _) => "unrecognized type: string".to_owned(),
+        (Shape::Bool, _) => "unrecognized type: bool".to_owned(),
+        (Shape::Int32, _) => "unrecognized type: int32".to_owned(),
+        (Shape::Int64, _) => "unrecognized type: int64".to_owned(),
+        _ => "unrecognized type: float64".to_owned(),
+    }
+}
+
 /// Which part of which field is being read: what an error needs to name the Go type.
 #[derive(Clone, Copy)]
 struct Place<'a> {
@@ -133,11 +166,21 @@ struct Decoder<'s, 't> {
     fatal: Option<String>,
     /// Inside a value that is read by a decoder of its own, which is not strict and whose errors are fatal.
     nested: usize,
+    /// Whether values are converted rather than read.
+    converts: bool,
 }
 
 impl<'s, 't> Decoder<'s, 't> {
     fn new(schema: &'s Schema, text: &'t str) -> Self {
-        Self { schema, scan: Scanner::new(text), strict: Vec::new(), saved: None, fatal: None, nested: 0 }
+        Self {
+            schema,
+            scan: Scanner::new(text),
+            strict: Vec::new(),
+            saved: None,
+            fatal: None,
+            nested: 0,
+            converts: false,
+        }
     }
 
     fn finish(mut self, value: Value) -> Result<Decoded, DecodeError> {
@@ -210,9 +253,12 @@ impl<'s, 't> Decoder<'s, 't> {
             (Shape::Bytes, b'[') => self.byte_list(path)?,
             (Shape::Either(id, or), _) => self.aside(|d| d.either(*id, *or, place, path))?,
             _ => {
-                let what = sort(self.scan.skip()?);
+                let raw = self.scan.skip()?;
                 let go = go_name(self.schema, shape, place);
-                self.mismatch(what, path, &go);
+                match self.converts {
+                    true => self.save(unconvertible(raw, shape, &go)),
+                    false => self.mismatch(sort(raw), path, &go),
+                }
                 return Ok(None);
             }
         };
@@ -287,6 +333,9 @@ impl<'s, 't> Decoder<'s, 't> {
 
     fn number(&mut self, shape: &Shape, place: Place, path: Option<&Path>) -> Scan<Value> {
         let text = self.scan.number()?;
+        if self.converts && *shape != Shape::Double {
+            return Ok(self.cut(text, shape, place));
+        }
         let number = match shape {
             Shape::Int32 => text.parse::<i32>().ok().map(Number::from),
             Shape::Int64 => text.parse::<i64>().ok().map(Number::from),
@@ -300,11 +349,27 @@ impl<'s, 't> Decoder<'s, 't> {
         Ok(Value::Null)
     }
 
+    /// A whole number, cut to its size.
+    fn cut(&mut self, text: &str, shape: &Shape, place: Place) -> Value {
+        let whole = text.parse::<i64>().ok();
+        let float = || text.parse::<f64>().ok().filter(|float| float.fract() == 0.0).map(|float| float as i64);
+        match (whole.or_else(float), shape) {
+            (Some(number), Shape::Int32) => Value::from(number as i32),
+            (Some(number), _) => Value::from(number),
+            (None, _) => {
+                let go = go_name(self.schema, shape, place);
+                self.save(format!("cannot convert float64 to {go}"));
+                Value::Null
+            }
+        }
+    }
+
     fn bytes(&mut self) -> Scan<Value> {
         let text = self.scan.string()?;
         Ok(match time::bytes(&text) {
             Ok(bytes) => Value::String(time::text(&bytes)),
             Err(problem) => {
+                let problem = if self.converts { format!("error decoding from json: {problem}") } else { problem };
                 self.save(problem);
                 Value::Null
             }

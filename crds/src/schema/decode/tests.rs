@@ -143,6 +143,26 @@ fn mismatches() {
 }
 
 #[test]
+fn conversions() {
+    let pod = builtin().kind("", "v1", "Pod").unwrap();
+    let converted = |object| converted(builtin(), pod, &object).map(|d| d.value).map_err(|e| e.to_string());
+    for (object, want) in [
+        (json!({"spec": []}), "cannot restore struct from: slice"),
+        (json!({"spec": {"containers": {}}}), "cannot restore slice from map"),
+        (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+        (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+        (json!({"spec": {"restartPolicy": 1}}), "cannot convert int64 to v1.RestartPolicy"),
+        (json!({"spec": {"priority": "x"}}), "unrecognized type: int32"),
+        (json!({"spec": {"priority": 1.5}}), "cannot convert float64 to int32"),
+        (json!({"spec": {"hostNetwork": {}}}), "unrecognized type: bool"),
+    ] {
+        assert_eq!(converted(object).unwrap_err(), want);
+    }
+    let cut = converted(json!({"spec": {"priority": 3000000000u32, "activeDeadlineSeconds": 3.0}}));
+    assert_eq!(cut.unwrap(), json!({"spec": {"priority": -1294967296, "activeDeadlineSeconds": 3}}));
+}
+
+#[test]
 fn canonical_scalars() {
     let pod = decode("v1", "Pod", r#"{"metadata":{"creationTimestamp":"2026-01-02T03:04:05.6+01:00"},"spec":{"overhead":{"cpu":0.5,"memory":"1024Mi"}}}"#).unwrap();
     assert_eq!(
