@@ -150,6 +150,7 @@ pub fn writer<'a>(
         uid_is_precondition: call.info.verb == "update",
         warnings: Vec::new(),
         audit: call.audit.clone(),
+        empties: typed::Empties::default(),
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Writer<'a> {
     pub warnings: Vec<String>,
     /// What the audit log is told.
     pub audit: Record,
+    /// What is empty in the object that is written, for kinds that tell it from what is not there.
+    pub empties: typed::Empties,
 }
 
 /// What an answer shows.
@@ -252,7 +254,10 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn set_defaults(&self, object: &mut Value) -> Result<()> {
+    fn set_defaults(&mut self, object: &mut Value) -> Result<()> {
+        if self.definition.tells_empty {
+            self.empties = typed::Empties::of(object);
+        }
         set_defaults(&self.definition, object)
     }
 

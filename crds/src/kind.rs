@@ -184,6 +184,8 @@ pub struct About {
     pub storage_prefix: &'static str,
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [&'static str],
+    /// The rules tell lists and maps that are empty from those that are not there.
+    pub tells_empty: bool,
 }
 
 impl About {
@@ -204,6 +206,7 @@ impl About {
             orphans_by_default: false,
             storage_prefix: plural,
             selectable: &[],
+            tells_empty: false,
         }
     }
 }
@@ -215,6 +218,8 @@ pub struct Request<'a> {
     pub now: Timestamp,
     /// Empty for the object itself.
     pub subresource: &'a str,
+    /// The object as JSON, for rules that tell an empty list from one that is not there where its type does not.
+    pub sent: &'a Value,
 }
 
 /// Whether objects live in namespaces.
@@ -247,6 +252,11 @@ pub trait Kind:
 
     fn validate_name(name: &str) -> Vec<String> {
         crate::field::dns_subdomain(name)
+    }
+
+    /// The same where what is in the object, as it was sent, says what its name must be.
+    fn validate_name_of(name: &str, _object: &Value) -> Vec<String> {
+        Self::validate_name(name)
     }
 
     fn set_defaults(&mut self) {}
@@ -315,7 +325,7 @@ pub trait Kind:
 /// Objects that come in have passed the strict check against the schema, so that decoding succeeds; where it does not
 /// (a number out of range), the error tells why.
 pub trait Rules: Send + Sync {
-    fn validate_name(&self, name: &str) -> Vec<String>;
+    fn validate_name(&self, name: &str, object: &Value) -> Vec<String>;
     /// Brings an object of a request into the kind's form where the schema's facts do not do that alone; gives the paths
     /// of unknown fields. The error says why it cannot be of this kind.
     fn accept(&self, _object: &mut Value) -> Result<Vec<String>, String> {
@@ -374,8 +384,8 @@ fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, serde_json::Error> {
 }
 
 impl<K: Kind> Rules for Typed<K> {
-    fn validate_name(&self, name: &str) -> Vec<String> {
-        K::validate_name(name)
+    fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
+        K::validate_name_of(name, object)
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
@@ -392,6 +402,7 @@ impl<K: Kind> Rules for Typed<K> {
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
         let mut typed: K = decode(object)?;
+        let request = &Request { sent: object, ..request.clone() };
         let mut warnings = typed.sent_warnings();
         typed.prepare_create(request);
         typed.validate_create(request, errors);
@@ -410,6 +421,7 @@ impl<K: Kind> Rules for Typed<K> {
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
         let (mut typed, old): (K, K) = (decode(object)?, decode(old)?);
+        let request = &Request { sent: object, ..request.clone() };
         if request.subresource.is_empty() {
             typed.prepare_update(&old, request);
             typed.validate_update(&old, request, errors);
@@ -536,6 +548,7 @@ pub struct Definition {
     pub delete_answer: DeleteAnswer,
     pub orphans_by_default: bool,
     pub storage_prefix: Text,
+    pub tells_empty: bool,
     /// The name of its type in the schema, `io.k8s.api.core.v1.Pod`.
     pub schema_name: Text,
     pub facts: Facts,
@@ -576,6 +589,7 @@ impl Definition {
             delete_answer: about.delete_answer,
             orphans_by_default: about.orphans_by_default,
             storage_prefix: about.storage_prefix.into(),
+            tells_empty: about.tells_empty,
             schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
             conversion: None,
             custom: None,

@@ -26,7 +26,7 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
     let user = User::default();
     let subresource = case["sub"].as_str().unwrap_or("");
     let now = "2024-01-01T00:00:00Z".parse().expect("time");
-    let request = Request { user: &user, now, subresource };
+    let request = Request { user: &user, now, subresource, sent: &Value::Null };
     let table = schema::builtin();
     let id = table.id(&definition.schema_name).expect("schema");
     let mut object = schema::decode::value(table, id, &case["object"]).map(|d| d.value).expect("decodes");
@@ -52,7 +52,7 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
         let rule = meta::Rule {
             namespaced: definition.namespaced,
             standard_finalizers: true,
-            validate_name: &|name| definition.rules.validate_name(name),
+            validate_name: &|name| definition.rules.validate_name(name, &object),
         };
         meta::create(&metadata(&object), &rule, &mut errors);
         definition.rules.create(&mut object, &request, &mut errors).expect("create");

@@ -6,7 +6,7 @@ use crds::{
     kinds,
     schema::{self, Schema, TypeId, encode, protobuf, stored},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::json;
 use crate::{
@@ -100,6 +100,56 @@ pub fn restore(object: &mut Value, empties: &[Vec<String>]) {
         let place = path.iter().try_fold(&mut *object, |value, name| value.get_mut(name));
         if let Some(place @ Value::Null) = place {
             *place = Value::Array(Vec::new());
+        }
+    }
+}
+
+/// The empty lists and maps in the spec of an object, which [`canonical`] leaves out.
+#[derive(Debug, Default)]
+pub struct Empties(Vec<Empty>);
+
+#[derive(Debug)]
+struct Empty {
+    /// The JSON pointer of the object that has it.
+    parent: String,
+    name: String,
+    value: Value,
+}
+
+impl Empties {
+    pub fn of(object: &Value) -> Self {
+        let mut found = Self::default();
+        if let Some(spec) = object.get("spec") {
+            found.walk(spec, "/spec");
+        }
+        found
+    }
+
+    fn walk(&mut self, value: &Value, at: &str) {
+        match value {
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(i, item)| self.walk(item, &format!("{at}/{i}")));
+            }
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if *value == json!([]) || *value == json!({}) {
+                        self.0.push(Empty { parent: at.to_owned(), name: name.clone(), value: value.clone() });
+                    } else {
+                        self.walk(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts back what was left out.
+    pub fn put(&self, object: &mut Value) {
+        for empty in &self.0 {
+            let Some(Value::Object(fields)) = object.pointer_mut(&empty.parent) else { continue };
+            if fields.get(&empty.name).is_none_or(Value::is_null) {
+                fields.insert(empty.name.clone(), empty.value.clone());
+            }
         }
     }
 }

@@ -131,6 +131,7 @@ async fn delete_all(server: &Arc<Apiserver>, kind: &Arc<Definition>) -> Result<(
                 uid_is_precondition: false,
                 warnings: Vec::new(),
                 audit: Default::default(),
+                empties: Default::default(),
             };
             match writer.delete(&options).await {
                 Err(error) if error.reason() != "NotFound" => Err(error),

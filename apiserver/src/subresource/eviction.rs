@@ -179,6 +179,7 @@ impl Evicting<'_> {
             tracks_fields: true,
             audit: self.writer.audit.clone(),
             scale: None,
+            empties: Default::default(),
             ..self.writer
         };
         let (pod, now) = (self.writer.name, world.now());

@@ -21,7 +21,7 @@ impl Writer<'_> {
     fn request(&self) -> Request<'_> {
         // A Scale is written by the rules of the object itself.
         let subresource = if self.scale.is_some() { "" } else { self.subresource };
-        Request { user: &self.user, now: self.world.now(), subresource }
+        Request { user: &self.user, now: self.world.now(), subresource, sent: &Value::Null }
     }
 
     /// The namespace that the object must be in; a Namespace is not in itself.
@@ -58,11 +58,12 @@ impl Writer<'_> {
         let rule = Rule {
             namespaced: definition.namespaced,
             standard_finalizers: wants_standard_finalizers(&definition),
-            validate_name: &|name| definition.rules.validate_name(name),
+            validate_name: &|name| definition.rules.validate_name(name, object),
         };
         let own_meta = metadata::read(object)?;
         meta::create(&own_meta, &rule, &mut errors);
         let managed = metadata::take_managed(object);
+        self.empties.put(object);
         let warnings = definition.rules.create(object, &self.request(), &mut errors).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
@@ -85,6 +86,7 @@ impl Writer<'_> {
         let definition = self.definition.clone();
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
+        self.empties.put(object);
         let warnings = definition.rules.update(object, old, &self.request(), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));

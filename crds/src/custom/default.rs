@@ -53,7 +53,9 @@ fn replace_null(value: &mut Value, schema: &Structural) {
 
 /// Whether the defaults of a schema fit it; `path` is the schema's own.
 pub fn validate(schema: &Structural, written: &Value, path: &str, errors: &mut Errors) {
-    node(schema, written, path, true, false, errors);
+    // The root is a resource as those are that are embedded.
+    let root = Structural { embedded: true, ..schema.clone() };
+    node(&root, written, path, true, false, errors);
 }
 
 /// `written`: the schema as it stands in the definition.

@@ -261,7 +261,7 @@ fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 impl Rules for CustomRules {
-    fn validate_name(&self, name: &str) -> Vec<String> {
+    fn validate_name(&self, name: &str, _object: &Value) -> Vec<String> {
         field::dns_subdomain(name)
     }
 

@@ -23,7 +23,6 @@ use crate::{
 
 const SPEC: Path = Path::new("spec");
 const STATUS: Path = Path::new("status");
-const METADATA: Path = Path::new("metadata");
 /// Keeps a definition until its instances are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
@@ -37,12 +36,17 @@ impl Kind for CustomResourceDefinition {
         generation: Generation::Spec,
         unconditional_update: false,
         storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
+        tells_empty: true,
         ..About::new("customresourcedefinitions", "customresourcedefinition")
     };
 
-    /// The rest of what a name must be is a rule of the whole.
-    fn validate_name(name: &str) -> Vec<String> {
-        field::dns_subdomain(name)
+    fn validate_name_of(name: &str, object: &Value) -> Vec<String> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let mut wrong = field::dns_subdomain(name);
+        if name != format!("{}.{}", text("/spec/names/plural"), text("/spec/group")) {
+            wrong.push("must be spec.names.plural+\".\"+spec.group".to_owned());
+        }
+        wrong
     }
 
     fn set_defaults(&mut self) {
@@ -95,21 +99,17 @@ impl Kind for CustomResourceDefinition {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let known = old.map(unknown_formats).unwrap_or_default();
-        let new = unknown_formats(self);
-        new.difference(&known).map(|format| format!("unrecognized format {}", field::quote(format))).collect()
+        let mut new = unknown_formats(self);
+        new.retain(|format| !known.contains(format));
+        new.iter().map(|format| format!("unrecognized format {}", field::quote(format))).collect()
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        let name = self.metadata.name.text();
-        if name != format!("{}.{}", self.spec.names.plural, self.spec.group) {
-            let why = "must be spec.names.plural+\".\"+spec.group";
-            errors.push(Error::invalid(METADATA.child("name"), name, why));
-        }
-        validate_whole(self, None, errors);
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        validate_whole(self, None, request, errors);
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
-        validate_whole(self, Some(old), errors);
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
+        validate_whole(self, Some(old), request, errors);
     }
 
     fn validate_subresource(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
@@ -119,8 +119,8 @@ impl Kind for CustomResourceDefinition {
     }
 }
 
-/// Formats that are told of, in the order of the alphabet.
-fn unknown_formats(definition: &CustomResourceDefinition) -> BTreeSet<String> {
+/// Formats that are told of, each once, in the order in which they are come upon.
+fn unknown_formats(definition: &CustomResourceDefinition) -> Vec<String> {
     let mut found = Vec::new();
     for version in &definition.spec.versions {
         let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
@@ -128,7 +128,9 @@ fn unknown_formats(definition: &CustomResourceDefinition) -> BTreeSet<String> {
             schema::unknown_formats(&schema, &mut found);
         }
     }
-    found.into_iter().collect()
+    let mut seen = BTreeSet::new();
+    found.retain(|format| seen.insert(format.clone()));
+    found
 }
 
 fn remember_stored(definition: &mut CustomResourceDefinition) {
@@ -137,9 +139,20 @@ fn remember_stored(definition: &mut CustomResourceDefinition) {
     versions.extend(stored.filter(|name| !versions.contains(name)).into_iter().collect::<Vec<_>>());
 }
 
-fn validate_whole(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
-    validate_spec(&new.spec, errors);
+fn validate_whole(
+    new: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+    request: &Request,
+    errors: &mut Errors,
+) {
+    let has_list = request.sent.pointer("/spec/versions").is_some_and(Value::is_array);
+    validate_spec(&new.spec, has_list, errors);
     if let Some(conversion) = &new.spec.conversion {
+        if conversion.strategy != "None" && new.spec.preserve_unknown_fields == Some(true) {
+            let path = SPEC.child("conversion");
+            let why = "must be None if spec.preserveUnknownFields is true";
+            errors.push(Error::invalid(path.child("strategy"), conversion.strategy.as_str(), why));
+        }
         validate_conversion(conversion, &SPEC.child("conversion"), old.is_none_or(may_have_any_bundle), errors);
     }
     if let Some(old) = old {
@@ -181,7 +194,10 @@ fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
     for version in versions.iter().filter(|version| version.storage && !stored.contains(&version.name)) {
         errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
     }
-    for (i, name) in stored.iter().enumerate().filter(|(_, name)| versions.iter().all(|v| v.name != **name)) {
+    let missing = |(i, name): &(usize, &String)| {
+        versions.iter().all(|version| version.name != **name) && !stored[i + 1..].contains(name)
+    };
+    for (i, name) in stored.iter().enumerate().filter(missing) {
         let why = format!(
             "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
              a storage migration ensures no data remains persisted in {name} and removes {name} from \
@@ -191,7 +207,8 @@ fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
     }
 }
 
-fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
+/// `has_list`: whether there is a list of versions, which may be empty.
+fn validate_spec(spec: &CustomResourceDefinitionSpec, has_list: bool, errors: &mut Errors) {
     let (path, group) = (SPEC.child("group"), spec.group.as_str());
     let wrong = field::dns_subdomain(group);
     if group.is_empty() {
@@ -206,7 +223,7 @@ fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
         "Cluster" | "Namespaced" => {}
         scope => errors.push(Error::not_supported(SPEC.child("scope"), scope, &["Cluster", "Namespaced"])),
     }
-    version::validate_all(&spec.versions, errors);
+    version::validate_all(spec, has_list, errors);
     let names_path = SPEC.child("names");
     let names = &spec.names;
     for (name, value) in [

@@ -54,28 +54,13 @@ impl Check<'_> {
         times: Option<u64>,
         loose: Option<&str>,
     ) {
-        let is_above = |error: &Error| {
-            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        if let Some(decl) = decl.filter(|_| !self.wrong.iter().any(is_above)) {
-            for (i, rule) in structural.rules.iter().enumerate() {
-                let compiled = expression::compile(rule, structural, decl);
-                self.rule(rule, &compiled, decl, &format!("{path}.x-kubernetes-validations[{i}]"), times, loose);
-            }
-        }
         let inner = |found: Option<&Decl>| found.map(|decl| Arc::new(decl.clone()));
         let below = times.and_then(|times| most(structural).map(|most| times.saturating_mul(most)));
-        let own = match structural.list_type.as_str() {
-            "map" => None,
-            _ if structural.kind == "array" => Some(path),
-            _ if structural.map_type == "atomic" => Some(path),
-            _ => None,
-        };
-        let loose = loose.or(own);
         if let (Some(values), Some(schema)) = (structural.values(), schema.get("additionalProperties")) {
             let decl = inner(decl.and_then(|decl| decl.item()));
             self.node(values, schema, decl.as_ref(), &format!("{path}.additionalProperties"), below, loose);
         }
+        let of_properties = loose.or((structural.map_type == "atomic").then_some(path));
         for (name, property) in &structural.properties {
             let Some(schema) = schema.get("properties").and_then(|properties| properties.get(name)) else { continue };
             let known = decl.and_then(|decl| decl.field(&cel::escape(name)?));
@@ -84,11 +69,21 @@ impl Check<'_> {
                 None => cel::schema::declared(schema, "selfType", property.embedded).map(Arc::new),
                 known => inner(known),
             };
-            self.node(property, schema, decl.as_ref(), &format!("{path}.properties[{name}]"), below, loose);
+            self.node(property, schema, decl.as_ref(), &format!("{path}.properties[{name}]"), below, of_properties);
         }
         if let (Some(items), Some(schema)) = (&structural.items, schema.get("items")) {
             let decl = inner(decl.and_then(|decl| decl.item()));
+            let loose = loose.or((structural.list_type != "map").then_some(path));
             self.node(items, schema, decl.as_ref(), &format!("{path}.items"), below, loose);
+        }
+        let is_above = |error: &Error| {
+            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if let Some(decl) = decl.filter(|_| !self.wrong.iter().any(is_above)) {
+            for (i, rule) in structural.rules.iter().enumerate() {
+                let compiled = expression::compile(rule, structural, decl);
+                self.rule(rule, &compiled, decl, &format!("{path}.x-kubernetes-validations[{i}]"), times, loose);
+            }
         }
     }
 

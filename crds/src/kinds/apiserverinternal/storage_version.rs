@@ -190,7 +190,7 @@ mod tests {
         let (user, mut errors) = (User::default(), Errors::new());
         let version =
             StorageVersion { status: Some(serde_json::from_value(status).unwrap()), ..StorageVersion::default() };
-        let request = Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "status" };
+        let request = Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "status", sent: &Value::Null };
         version.validate_subresource(&StorageVersion::default(), &request, &mut errors);
         errors.iter().map(ToString::to_string).collect()
     }

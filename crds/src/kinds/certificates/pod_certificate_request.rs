@@ -550,7 +550,7 @@ mod tests {
             ..PodCertificateRequest::default()
         };
         let (user, mut errors) = (User::default(), Errors::new());
-        let request = Request { user: &user, now: NOW.parse().unwrap(), subresource: "status" };
+        let request = Request { user: &user, now: NOW.parse().unwrap(), subresource: "status", sent: &Value::Null };
         of(new).validate_subresource(&of(old), &request, &mut errors);
         told(&errors)
     }

@@ -124,7 +124,12 @@ mod tests {
     #[test]
     fn another_effect_has_another_time() {
         let user = User::default();
-        let at = |seconds| Request { user: &user, now: Timestamp::from_second(seconds).unwrap(), subresource: "" };
+        let at = |seconds| Request {
+            user: &user,
+            now: Timestamp::from_second(seconds).unwrap(),
+            subresource: "",
+            sent: &Value::Null,
+        };
         let mut old = DeviceTaintRule::default();
         (old.spec.taint.key, old.spec.taint.effect) = ("a".to_owned(), "NoSchedule".to_owned());
         old.prepare_create(&at(1));

@@ -212,7 +212,7 @@ mod tests {
 
     fn told(rule: impl FnOnce(&Request, &mut Errors)) -> Vec<String> {
         let (user, mut errors) = (User::default(), Errors::new());
-        rule(&Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "" }, &mut errors);
+        rule(&Request { user: &user, now: Timestamp::UNIX_EPOCH, subresource: "", sent: &Value::Null }, &mut errors);
         errors.iter().map(ToString::to_string).collect()
     }
 

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn request(user: &User) -> Request<'_> {
-        Request { user, now: Timestamp::UNIX_EPOCH, subresource: "" }
+        Request { user, now: Timestamp::UNIX_EPOCH, subresource: "", sent: &Value::Null }
     }
 
     fn told(errors: &Errors) -> Vec<String> {
