@@ -1,13 +1,13 @@
 //! CustomResourceDefinition (apiextensions.k8s.io/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
-        CustomResourceDefinitionSpec, CustomResourceDefinitionStatus,
+        CustomResourceDefinitionSpec, CustomResourceDefinitionStatus, WebhookConversion,
     },
 };
 use serde_json::Value;
@@ -59,6 +59,8 @@ impl Kind for CustomResourceDefinition {
             .spec
             .conversion
             .get_or_insert_with(|| CustomResourceConversion { strategy: "None".to_owned(), webhook: None });
+        // Upstream does not hold a webhook of which nothing is said.
+        conversion.webhook.take_if(|webhook| *webhook == WebhookConversion::default());
         let service =
             conversion.webhook.as_mut().and_then(|w| w.client_config.as_mut()).and_then(|c| c.service.as_mut());
         if let Some(service) = service {
@@ -190,20 +192,21 @@ fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
         errors.push(Error::invalid(path, Value::Null, "must have at least one stored version"));
         return;
     }
-    let versions = &definition.spec.versions;
-    for version in versions.iter().filter(|version| version.storage && !stored.contains(&version.name)) {
-        errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
+    let mut missing: BTreeMap<&str, usize> = stored.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    for version in &definition.spec.versions {
+        // As upstream, which finds each name but once.
+        let is_stored = missing.remove(version.name.as_str()).is_some();
+        if version.storage && !is_stored {
+            errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
+        }
     }
-    let missing = |(i, name): &(usize, &String)| {
-        versions.iter().all(|version| version.name != **name) && !stored[i + 1..].contains(name)
-    };
-    for (i, name) in stored.iter().enumerate().filter(missing) {
+    for (name, i) in missing {
         let why = format!(
             "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
              a storage migration ensures no data remains persisted in {name} and removes {name} from \
              status.storedVersions"
         );
-        errors.push(Error::invalid(path.index(i), name.as_str(), why));
+        errors.push(Error::invalid(path.index(i), name, why));
     }
 }
 

@@ -333,7 +333,10 @@ fn one_of(value: &str, allowed: &[&str], path: &Path, errors: &mut Errors) {
 
 fn validate_set(items: &Schema, path: &Path, errors: &mut Errors) {
     let (name, is_wrong) = match text(items, "type") {
-        "array" => ("x-kubernetes-list-type", !["", "atomic"].contains(&text(items, "x-kubernetes-list-type"))),
+        "array" => {
+            let own = items.get("x-kubernetes-list-type");
+            ("x-kubernetes-list-type", own.is_some_and(|own| *own != "atomic"))
+        }
         "object" => ("x-kubernetes-map-type", text(items, "x-kubernetes-map-type") != "atomic"),
         _ => return,
     };
