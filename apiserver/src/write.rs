@@ -286,6 +286,10 @@ impl Writer<'_> {
         let facts = if self.scale.is_some() { typed::type_of(&scale::gvk()) } else { self.definition.facts.get() };
         let Some((schema, ty)) = facts else { return };
         self.with_manager(false, |manager| apply::track(schema, ty, old, object, manager));
+        // What does not fit its schema is owned by nobody.
+        if self.definition.is_custom() && self.scale.is_none() && apply::check(schema, ty, object).is_err() {
+            metadata::take_managed(object);
+        }
     }
 
     /// Creates an object. It has been decoded, and its namespace is that of the path.

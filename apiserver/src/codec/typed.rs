@@ -260,3 +260,16 @@ fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.push(length as u8);
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_empty_is_put_back() {
+        let given = json!({"spec": {"a": [], "l": [{"b/c": {"d": {}}}], "gone": {"e": []}}, "status": {"f": []}});
+        let mut left = json!({"spec": {"a": null, "l": [{"b/c": {}}]}, "status": {}});
+        Empties::of(&given).put(&mut left);
+        assert_eq!(left, json!({"spec": {"a": [], "l": [{"b/c": {"d": {}}}]}, "status": {}}));
+    }
+}

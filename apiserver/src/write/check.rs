@@ -114,6 +114,8 @@ impl Writer<'_> {
 
     /// A precondition that does not hold, in the words of upstream's storage.
     pub(crate) fn precondition(&self, key: &str, what: &str) -> ApiError {
+        // Upstream tells keys of custom resources without what all keys begin with.
+        let key = if self.definition.is_custom() { key.strip_prefix("/registry").unwrap_or(key) } else { key };
         ApiError::conflict(
             self.subject(),
             format!(

@@ -98,7 +98,7 @@ fn node<'s>(schema: &'s Structural, written: &Value, path: &str, within: Within<
     if let Some(default) = &schema.default {
         let before = errors.len();
         let path = format!("{path}.default");
-        one(default, schema, &path, &within, errors);
+        one(default, schema, written, &path, &within, errors);
         if errors.len() == before {
             keeps_rules(default, schema, written, &path, within.is_resource, errors);
         }
@@ -114,7 +114,7 @@ fn node<'s>(schema: &'s Structural, written: &Value, path: &str, within: Within<
     }
 }
 
-fn one(default: &Value, schema: &Structural, path: &str, within: &Within, errors: &mut Errors) {
+fn one(default: &Value, schema: &Structural, written: &Value, path: &str, within: &Within, errors: &mut Errors) {
     match &within.steps {
         Some(steps) => {
             if let Err(why) = makes_metadata(default, within.resource, steps) {
@@ -139,7 +139,8 @@ fn one(default: &Value, schema: &Structural, path: &str, within: &Within, errors
             }
         }
     }
-    value::validate(default, &of_any_type(schema), path, None, errors);
+    // A whole number may have been written as another, which is seen here only.
+    value::validate_default(written.get("default").unwrap_or(default), schema, path, errors);
 }
 
 /// Whether a resource that has nothing but this default, where `steps` lead, has kind and metadata as they must be.
@@ -162,13 +163,6 @@ fn makes_metadata(default: &Value, resource: &Structural, steps: &[Step]) -> Res
         [one] => Err(one.clone()),
         all => Err(format!("[{}]", all.join(", "))),
     }
-}
-
-/// As upstream checks defaults: what is a number or a text may be anything.
-fn of_any_type(schema: &Structural) -> Structural {
-    let mut schema = schema.clone();
-    schema.each_mut(&mut |node| node.int_or_string = false);
-    schema
 }
 
 /// A default must pass the rules of its schema, as a new value and as one that stays.
@@ -220,6 +214,39 @@ mod tests {
             let mut value = given;
             fill(&mut value, &schema);
             assert_eq!(value, want);
+        }
+    }
+
+    #[test]
+    fn defaults_fit_their_place() {
+        let embedded = |metadata: Value| {
+            json!({"type": "object", "properties": {"a": {"type": "object", "x-kubernetes-embedded-resource": true,
+                "properties": {"metadata": {"type": "object", "default": metadata}}}}})
+        };
+        let field = |field: Value| json!({"type": "object", "properties": {"a": field}});
+        for (schema, want) in [
+            (
+                json!({"type": "object", "default": {}}),
+                vec!["s.default.apiVersion: Required value", "s.default.kind: Required value"],
+            ),
+            (embedded(json!({"name": "a"})), vec![]),
+            (
+                embedded(json!(1)),
+                vec![
+                    "s.properties[a].properties[metadata].default: Invalid value: 1: must result in valid metadata: metadata: \
+                     Invalid value: 1: json: cannot unmarshal number into Go value of type v1.ObjectMeta",
+                ],
+            ),
+            (field(json!({"x-kubernetes-int-or-string": true, "default": true})), vec![]),
+            (field(json!({"type": "string", "format": "unheard-of", "default": []})), vec![]),
+            (
+                field(json!({"type": "string", "default": 1.0})),
+                vec!["s.properties[a].default: Invalid value: \"number\":  in body must be of type string: \"number\""],
+            ),
+        ] {
+            let mut errors = Errors::new();
+            validate(&Structural::of(&schema), &schema, "s", &mut errors);
+            assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{schema}");
         }
     }
 }

@@ -124,7 +124,7 @@ mod tests {
     fn paths() {
         let schema = Structural::of(&json!({"properties": {
             "a": {"properties": {"b c": {"type": "string"}, "it's": {"type": "string"}}},
-            "map": {"additionalProperties": {"type": "integer"}}, "list": {"items": {"type": "string"}}}}));
+            "map": {"additionalProperties": {"type": "integer"}}, "list": {"items": {"type": "string"}}, "free": {"additionalProperties": true}}}));
         let told = |path: &str| resolve(path, &schema, true).map(|found| found.text).unwrap_or_else(|why| why);
         for (path, want) in [
             (".a", "a"),
@@ -132,6 +132,7 @@ mod tests {
             (r".a['it\'s']", "a.it's"),
             (".map.any", "map[any]"),
             (".map['any']", "map[any]"),
+            (".free.any", "free[any]"),
             (".b", NO_FIELD),
             (".list[0]", "expected single quoted string but got 0"),
             (".a['b c'", "unexpected end of JSON path"),

@@ -137,16 +137,6 @@ impl Structural {
         if let Additional::Schema(inner) = &self.additional { Some(inner) } else { None }
     }
 
-    /// Calls `f` with this node and all that define something below it, which it may change.
-    pub fn each_mut(&mut self, f: &mut impl FnMut(&mut Self)) {
-        f(self);
-        self.items.iter_mut().for_each(|items| items.each_mut(f));
-        self.properties.values_mut().for_each(|property| property.each_mut(f));
-        if let Additional::Schema(values) = &mut self.additional {
-            values.each_mut(f);
-        }
-    }
-
     /// Calls `f` with this node and all that define something below it.
     pub fn each(&self, f: &mut impl FnMut(&Self)) {
         f(self);

@@ -293,6 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_a_schema_is_shown_as_both() {
+        let name =
+            |kind: &str| format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOr{kind}");
+        for (kind, value, want) in [
+            ("Array", json!([]), r#"{"Schema":null,"JSONSchemas":[]}"#),
+            ("Bool", json!(false), r#"{"Allows":false,"Schema":null}"#),
+            ("StringArray", json!(["a"]), r#"{"Schema":null,"Property":["a"]}"#),
+        ] {
+            assert_eq!(show(&value, &name(kind)), want);
+        }
+        assert!(
+            show(&json!({"type": "x"}), &name("Bool")).starts_with(r#"{"Allows":true,"Schema":{"ID":"","Schema":"","#)
+        );
+        let props = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+        let set = json!({"type": "x", "title": "", "nullable": false, "$ref": "", "allOf": [], "default": null});
+        let names: Vec<_> = set.as_object().map(|set| fields_set(set, props)).unwrap();
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["Ref", "Type", "AllOf"]);
+    }
+
+    #[test]
     fn lines() {
         assert_eq!(show_lines(&json!([{"ip": "::1"}]), "[]PodIP"), "[\n {\n  \"IP\": \"::1\"\n }\n]");
         let profile = json!({"type": "{\"[", "localhostProfile": null});

@@ -343,3 +343,50 @@ fn validate_review_versions(versions: &[String], path: &Path, errors: &mut Error
         errors.push(Error::invalid(*path, versions, why));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(storage: &[&str]) -> CustomResourceDefinition {
+        let version = |name: &&str| json!({"name": name, "served": true, "storage": true});
+        let versions: Vec<_> = storage.iter().map(version).collect();
+        let spec =
+            json!({"group": "g.io", "scope": "Cluster", "names": {"plural": "ps", "kind": "P"}, "versions": versions});
+        serde_json::from_value(json!({"metadata": {"name": "ps.g.io"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn names_follow_from_the_spec() {
+        let object = serde_json::to_value(definition(&["v1"])).unwrap();
+        let wrong = |name| CustomResourceDefinition::validate_name_of(name, &object);
+        assert!(wrong("ps.g.io").is_empty());
+        assert_eq!(wrong("x"), ["must be spec.names.plural+\".\"+spec.group"]);
+        assert_eq!(wrong("X").len(), 2);
+    }
+
+    #[test]
+    fn each_stored_version_is_found_once() {
+        let mut twice = definition(&["v1", "v1"]);
+        twice.status = Some(CustomResourceDefinitionStatus {
+            stored_versions: Some(vec!["v1".to_owned(), "v0".to_owned()]),
+            ..Default::default()
+        });
+        let mut errors = Errors::new();
+        validate_stored(&twice, &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told[0], "status.storedVersions: Invalid value: [\"v1\",\"v0\"]: must have the storage version v1");
+        assert!(told.len() == 2 && told[1].starts_with("status.storedVersions[1]: Invalid value: \"v0\": missing"));
+    }
+
+    #[test]
+    fn a_webhook_of_which_nothing_is_said_is_none() {
+        let mut one = definition(&["v1"]);
+        let webhook = Some(WebhookConversion::default());
+        one.spec.conversion = Some(CustomResourceConversion { strategy: "None".to_owned(), webhook });
+        one.set_defaults();
+        assert!(one.spec.conversion.is_some_and(|conversion| conversion.webhook.is_none()));
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
         structural::{Rule, Structural},
     },
     field::{Error, Errors},
+    schema::encode,
 };
 use serde_json::Value;
 
@@ -60,7 +61,6 @@ impl Check<'_> {
             let decl = inner(decl.and_then(|decl| decl.item()));
             self.node(values, schema, decl.as_ref(), &format!("{path}.additionalProperties"), below, loose);
         }
-        let of_properties = loose.or((structural.map_type == "atomic").then_some(path));
         for (name, property) in &structural.properties {
             let Some(schema) = schema.get("properties").and_then(|properties| properties.get(name)) else { continue };
             let known = decl.and_then(|decl| decl.field(&cel::escape(name)?));
@@ -69,7 +69,7 @@ impl Check<'_> {
                 None => cel::schema::declared(schema, "selfType", property.embedded).map(Arc::new),
                 known => inner(known),
             };
-            self.node(property, schema, decl.as_ref(), &format!("{path}.properties[{name}]"), below, of_properties);
+            self.node(property, schema, decl.as_ref(), &format!("{path}.properties[{name}]"), below, loose);
         }
         if let (Some(items), Some(schema)) = (&structural.items, schema.get("items")) {
             let decl = inner(decl.and_then(|decl| decl.item()));
@@ -79,11 +79,19 @@ impl Check<'_> {
         let is_above = |error: &Error| {
             error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        if let Some(decl) = decl.filter(|_| !self.wrong.iter().any(is_above)) {
-            for (i, rule) in structural.rules.iter().enumerate() {
-                let compiled = expression::compile(rule, structural, decl);
-                self.rule(rule, &compiled, decl, &format!("{path}.x-kubernetes-validations[{i}]"), times, loose);
-            }
+        if structural.rules.is_empty() || self.wrong.iter().any(is_above) {
+            return;
+        }
+        let path = format!("{path}.x-kubernetes-validations");
+        let Some(decl) = decl else {
+            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                       convert structural schema to CEL declarations";
+            self.errors.push(Error::internal(path, why));
+            return;
+        };
+        for (i, rule) in structural.rules.iter().enumerate() {
+            let compiled = expression::compile(rule, structural, decl);
+            self.rule(rule, &compiled, decl, &format!("{path}[{i}]"), times, loose);
         }
     }
 
@@ -163,10 +171,7 @@ fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
 
 /// The rule as Go shows its struct.
 fn shown(rule: &Rule) -> String {
-    let text = |text: &str| {
-        let json = Value::from(text).to_string();
-        json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-    };
+    let text = |text: &str| String::from_utf8(encode::any(&text.into())).unwrap_or_default();
     let reason = if rule.reason.is_empty() { "null".to_owned() } else { text(&rule.reason) };
     let optional = rule.optional_old_self.map_or("null".to_owned(), |optional| optional.to_string());
     format!(

@@ -442,3 +442,113 @@ fn rules(schema: &Schema, path: &Path, errors: &mut Errors) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(schema: Value, has_status: bool) -> Vec<String> {
+        let Value::Object(schema) = schema else { unreachable!("an object") };
+        let mut errors = Errors::new();
+        validate(&schema, has_status, &Path::new("s"), &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let list = |items: Value| {
+            json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k"], "items": items}}})
+        };
+        let ref_twice =
+            ["s.type: Required value: must not be empty at the root", "s.$ref: Forbidden: $ref is not supported"];
+        for (schema, want) in [
+            (json!({"type": "object", "definitions": {}, "patternProperties": {}}), vec![]),
+            (
+                json!({"type": "object", "dependencies": {}}),
+                vec!["s.dependencies: Forbidden: dependencies is not supported"],
+            ),
+            (json!({"$ref": ""}), ref_twice.to_vec()),
+            // Told where nothing else is wrong.
+            (json!({"$schema": "x"}), vec!["s: Invalid value: \"\": OpenAPIV3Schema 'schema' is not supported"]),
+            (
+                json!({"type": "object", "definitions": {"x": {"type": "0"}}}),
+                vec![
+                    "s.definitions: Forbidden: definitions is not supported",
+                    "s.definitions[x].type: Unsupported value: \"0\": supported values: \"array\", \"boolean\", \"integer\", \
+                     \"number\", \"object\", \"string\"",
+                ],
+            ),
+            (
+                json!({"type": "object", "properties": {"kind": {"type": "string", "default": "x"}}}),
+                vec!["s.properties[kind].default: Forbidden: must not be set in top-level kind"],
+            ),
+            (
+                list(json!([])),
+                vec![
+                    "s.properties[l].items: Required value: must be specified",
+                    "s.properties[l].items: Invalid value: {\"Schema\":null,\"JSONSchemas\":[]}: must only have a single schema \
+                     if x-kubernetes-list-type is map",
+                ],
+            ),
+            (
+                list(
+                    json!({"type": "object", "nullable": true, "properties": {"k": {"type": "string", "default": ""}}}),
+                ),
+                vec![
+                    "s.properties[l].items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is map",
+                ],
+            ),
+            (
+                json!({"type": "object", "properties": {"a": {"x-kubernetes-preserve-unknown-fields": true,
+                    "x-kubernetes-validations": [{"rule": "true"}]}}}),
+                vec![
+                    "s.properties[a].x-kubernetes-validations: Internal error: internal error: failed to construct type \
+                     information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
+                ],
+            ),
+        ] {
+            assert_eq!(told(schema.clone(), false), want, "{schema}");
+        }
+    }
+
+    #[test]
+    fn types_of_a_number_or_text_may_be_named() {
+        let both = json!([{"type": "integer"}, {"type": "string"}]);
+        for (field, is_sound) in [
+            (json!({"type": "string", "anyOf": both}), true),
+            (json!({"type": "string", "allOf": [{"maxLength": 1, "anyOf": both}]}), true),
+            (json!({"type": "string", "allOf": [{"maxLength": 1}, {"anyOf": both}]}), false),
+            (json!({"type": "string", "anyOf": [{"type": "string"}, {"type": "integer"}]}), false),
+            (json!({"type": "string", "anyOf": [{"type": "integer", "required": []}, {"type": "string"}]}), false),
+        ] {
+            let schema = json!({"type": "object", "properties": {"a": field}});
+            assert_eq!(told(schema.clone(), false).is_empty(), is_sound, "{schema}");
+        }
+    }
+
+    #[test]
+    fn little_stands_beside_a_status() {
+        assert!(told(json!({"type": "object", "required": [], "description": "d"}), true).is_empty());
+        let found = told(json!({"type": "object", "allOf": []}), true);
+        let shown = "\"Items\":null,\"AllOf\":[],\"OneOf\":null";
+        assert!(
+            found.len() == 1 && found[0].contains(shown) && found[0].contains(": only [Description Type "),
+            "{found:?}"
+        );
+        assert_eq!(told(json!({"type": "object", "x-kubernetes-map-type": "atomic"}), false), Vec::<String>::new());
+    }
+
+    #[test]
+    fn errors_of_rules_below_come_first() {
+        let rule = json!([{"rule": "1"}]);
+        let schema = json!({"type": "object", "x-kubernetes-validations": rule, "properties": {
+            "a": {"type": "object", "x-kubernetes-map-type": "atomic", "x-kubernetes-validations": rule,
+                "properties": {"b": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}}}});
+        let found = told(schema, false);
+        let fields: Vec<_> = found.iter().filter_map(|error| error.split(": ").next()).collect();
+        assert_eq!(fields, ["s.properties[a].x-kubernetes-validations[0].rule", "s.x-kubernetes-validations[0].rule"]);
+    }
+}

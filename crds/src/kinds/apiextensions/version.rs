@@ -318,3 +318,81 @@ fn validate_column(column: &CustomResourceColumnDefinition, path: &Path, errors:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(spec: Value, has_list: bool) -> Vec<String> {
+        let spec = serde_json::from_value(spec).unwrap();
+        let mut errors = Errors::new();
+        validate_all(&spec, has_list, &mut errors);
+        validate_shared(&spec.versions, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn spec(versions: Value) -> Value {
+        json!({"group": "g", "scope": "Cluster", "names": {"plural": "p", "kind": "P"}, "versions": versions})
+    }
+
+    #[test]
+    fn what_versions_share_is_told_once() {
+        let schema = |kind| json!({"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": kind}}}});
+        let version = |name, kind, fields: Value| json!({"name": name, "served": true, "storage": name == "v1", "schema": schema(kind), "selectableFields": fields});
+        let fields = json!([{"jsonPath": ".b"}]);
+        for (versions, want) in [
+            (
+                json!([version("v1", "string", fields.clone()), version("v2", "string", fields.clone())]),
+                vec![
+                    "spec.selectableFields[0].jsonPath: Invalid value: \".b\": is an invalid path: does not refer to a valid \
+                     field",
+                ],
+            ),
+            (
+                json!([version("v1", "string", fields.clone()), version("v2", "integer", fields.clone())]),
+                vec!["spec.selectableFields: Invalid value: \"\": may only be set when validations.schema is included"],
+            ),
+            (
+                json!([version("v1", "string", fields), version("v2", "string", json!([]))]),
+                vec![
+                    "spec.versions[0].selectableFields: Invalid value: \"\": may only be set when \
+                     `version.schema.openAPIV3Schema` is not included",
+                ],
+            ),
+        ] {
+            assert_eq!(told(spec(versions), true), want);
+        }
+    }
+
+    #[test]
+    fn no_version_is_stored() {
+        let why = "must have exactly one version marked as storage version";
+        assert_eq!(told(spec(json!([])), true), [format!("spec.versions: Invalid value: []: {why}")]);
+        assert_eq!(told(spec(json!([])), false), [format!("spec.versions: Invalid value: null: {why}")]);
+        let one = json!([{"name": "v1", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}}]);
+        let shown = "[{\"Name\":\"v1\",\"Served\":true,\"Storage\":false,\"Deprecated\":false,\"DeprecationWarning\":null,\
+                     \"Schema\":null,\"Subresources\":null,\"AdditionalPrinterColumns\":null,\"SelectableFields\":null}]";
+        assert_eq!(told(spec(one), true), [format!("spec.versions: Invalid value: {shown}: {why}")]);
+    }
+
+    #[test]
+    fn defaults_want_pruning() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string", "default": "x"}}});
+        let mut spec =
+            spec(json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]));
+        spec["preserveUnknownFields"] = true.into();
+        let want =
+            "spec.preserveUnknownFields: Invalid value: true: must be false in order to use defaults in the schema";
+        assert_eq!(told(spec, true), [want]);
+    }
+
+    #[test]
+    fn warnings_can_be_printed() {
+        for (c, want) in [('é', true), ('😀', true), (' ', true), ('\n', false), ('\u{a0}', false), ('\u{200b}', false)]
+        {
+            assert_eq!(is_printable(c), want, "{c:?}");
+        }
+    }
+}
