@@ -121,7 +121,9 @@ pub(crate) fn set_defaults(definition: &Definition, object: &mut Value) -> Resul
     let managed = metadata::take_managed(object);
     let mut sent = if definition.is_custom() { Sent::default() } else { Sent::of(object) };
     definition.rules.set_defaults(object).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    sent.defaulted(object);
+    if !definition.tells_empty {
+        sent.defaulted(object);
+    }
     typed::canonical(definition, object);
     sent.fill_nulls(object);
     metadata::put_managed(object, managed);
@@ -283,6 +285,10 @@ impl Writer<'_> {
         let facts = if self.scale.is_some() { typed::type_of(&scale::gvk()) } else { self.definition.facts.get() };
         let Some((schema, ty)) = facts else { return };
         self.with_manager(false, |manager| apply::track(schema, ty, old, object, manager));
+        // What does not fit its schema is owned by nobody.
+        if self.definition.is_custom() && self.scale.is_none() && apply::check(schema, ty, object).is_err() {
+            metadata::take_managed(object);
+        }
     }
 
     /// Creates an object. It has been decoded, and its namespace is that of the path.
@@ -418,10 +424,13 @@ impl Writer<'_> {
         if self.uid_is_precondition {
             self.same_uid(&seen, there)?;
         }
-        match self.scale {
-            None => drop(self.set_defaults(&mut seen)?),
-            Some(_) => typed::canonical_form(&scale::gvk(), &mut seen),
-        }
+        let sent = match self.scale {
+            None => self.set_defaults(&mut seen)?,
+            Some(_) => {
+                typed::canonical_form(&scale::gvk(), &mut seen);
+                Sent::default()
+            }
+        };
         self.track(&mut seen, Some(&old));
         let attributes = self.attributes(Operation::Update, Some(seen), Some(old.clone()));
         let seen = self.admit(attributes).await?;
@@ -436,7 +445,7 @@ impl Writer<'_> {
         };
         self.check_version(&mut object, there)?;
         self.allocate(&mut object, Some(&there.value)).await?;
-        self.before_update(&mut object, &there.value)?;
+        self.before_update(&mut object, &there.value, &sent)?;
         if self.scale.is_none() {
             let attributes = self.attributes(Operation::Update, Some(object), Some(there.value.clone()));
             object = self.validate(attributes).await?;

@@ -137,6 +137,7 @@ pub fn definitions(crd: &CustomResourceDefinition) -> Vec<Definition> {
             delete_answer: DeleteAnswer::Status,
             orphans_by_default: false,
             storage_prefix: format!("{}/{}", spec.group, names.plural).into(),
+            tells_empty: false,
             schema_name: model_name(&spec.group, &version.name, &names.kind).into(),
             facts: facts::of(&known.structural),
             conversion: None,

@@ -186,6 +186,8 @@ pub struct About {
     pub storage_prefix: &'static str,
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [&'static str],
+    /// The rules tell lists and maps that are empty from those that are not there, in updates too.
+    pub tells_empty: bool,
 }
 
 impl About {
@@ -207,6 +209,7 @@ impl About {
             orphans_by_default: false,
             storage_prefix: plural,
             selectable: &[],
+            tells_empty: false,
         }
     }
 }
@@ -222,12 +225,14 @@ pub struct Request<'a> {
     pub is_admin_namespace: bool,
     /// Whether the author of a new object gave it labels.
     pub has_own_labels: bool,
+    /// The object as JSON, for rules that tell an empty list from one that is not there where its type does not.
+    pub sent: &'a Value,
 }
 
 impl<'a> Request<'a> {
     /// A request in a namespace of no special rights, for an object with labels of its own.
     pub fn new(user: &'a User, now: Timestamp, subresource: &'a str) -> Self {
-        Self { user, now, subresource, is_admin_namespace: false, has_own_labels: true }
+        Self { user, now, subresource, is_admin_namespace: false, has_own_labels: true, sent: &Value::Null }
     }
 }
 
@@ -274,6 +279,11 @@ pub trait Kind:
 
     fn validate_name(name: &str) -> Vec<String> {
         crate::field::dns_subdomain(name)
+    }
+
+    /// The same where what is in the object, as it was sent, says what its name must be.
+    fn validate_name_of(name: &str, _object: &Value) -> Vec<String> {
+        Self::validate_name(name)
     }
 
     fn set_defaults(&mut self) {}
@@ -351,7 +361,7 @@ pub trait Rules: Send + Sync {
     fn checks_prefix(&self) -> bool {
         true
     }
-    fn validate_name(&self, name: &str) -> Vec<String>;
+    fn validate_name(&self, name: &str, object: &Value) -> Vec<String>;
     /// Brings an object of a request into the kind's form where the schema's facts do not do that alone; gives the paths
     /// of unknown fields. The error says why it cannot be of this kind.
     fn accept(&self, _object: &mut Value) -> Result<Vec<String>, String> {
@@ -436,8 +446,8 @@ impl<K: Kind> Rules for Typed<K> {
         K::CHECKS_PREFIX
     }
 
-    fn validate_name(&self, name: &str) -> Vec<String> {
-        K::validate_name(name)
+    fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
+        K::validate_name_of(name, object)
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
@@ -458,6 +468,7 @@ impl<K: Kind> Rules for Typed<K> {
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
         let mut typed: K = decode(object)?;
+        let request = &Request { sent: object, ..request.clone() };
         let mut warnings = typed.sent_warnings();
         typed.prepare_create(request);
         typed.validate_create(request, errors);
@@ -476,6 +487,7 @@ impl<K: Kind> Rules for Typed<K> {
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
         let (mut typed, old): (K, K) = (decode(object)?, decode(old)?);
+        let request = &Request { sent: object, ..request.clone() };
         if request.subresource.is_empty() {
             typed.prepare_update(&old, request);
             typed.validate_update(&old, request, errors);
@@ -603,6 +615,7 @@ pub struct Definition {
     pub delete_answer: DeleteAnswer,
     pub orphans_by_default: bool,
     pub storage_prefix: Text,
+    pub tells_empty: bool,
     /// The name of its type in the schema, `io.k8s.api.core.v1.Pod`.
     pub schema_name: Text,
     pub facts: Facts,
@@ -644,6 +657,7 @@ impl Definition {
             delete_answer: about.delete_answer,
             orphans_by_default: about.orphans_by_default,
             storage_prefix: about.storage_prefix.into(),
+            tells_empty: about.tells_empty,
             schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
             conversion: None,
             custom: None,

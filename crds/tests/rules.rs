@@ -53,7 +53,7 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
             namespaced: definition.namespaced,
             standard_finalizers: true,
             checks_prefix: definition.rules.checks_prefix(),
-            validate_name: &|name| definition.rules.validate_name(name),
+            validate_name: &|name| definition.rules.validate_name(name, &object),
         };
         meta::create(&metadata(&object), &rule, &mut errors);
         definition.rules.create(&mut object, &request, &mut errors).expect("create");

@@ -66,7 +66,7 @@ impl Writer<'_> {
             namespaced: definition.namespaced,
             standard_finalizers: wants_standard_finalizers(&definition),
             checks_prefix: definition.rules.checks_prefix(),
-            validate_name: &|name| definition.rules.validate_name(name),
+            validate_name: &|name| definition.rules.validate_name(name, object),
         };
         let own_meta = metadata::read(object)?;
         if definition.rules.checks_metadata() {
@@ -90,7 +90,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn before_update(&mut self, object: &mut Value, old: &Value) -> Result<()> {
+    pub(super) fn before_update(&mut self, object: &mut Value, old: &Value, sent: &Sent) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
         self.same_kind(object)?;
         let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
@@ -100,6 +100,9 @@ impl Writer<'_> {
         let definition = self.definition.clone();
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
+        if definition.tells_empty {
+            sent.restore(object);
+        }
         let warnings = definition.rules.update(object, old, &self.request(true), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
@@ -127,8 +130,10 @@ impl Writer<'_> {
 
     /// A precondition that does not hold, in the words of upstream's storage.
     pub(crate) fn precondition(&self, key: &str, what: &str) -> ApiError {
-        // What is only tried does not come to the store, which has a prefix of its own.
-        let key = if self.options.dry_run { key.strip_prefix("/registry").unwrap_or(key) } else { key };
+        // What is only tried does not come to the store, which has a prefix of its own; that of custom resources tells keys
+        // without it.
+        let is_bare = self.options.dry_run || self.definition.is_custom();
+        let key = if is_bare { key.strip_prefix("/registry").unwrap_or(key) } else { key };
         ApiError::conflict(
             self.subject(),
             format!(

@@ -1,6 +1,8 @@
 //! Paths to fields, as rules (`fieldPath`) and selectable fields name them: `.spec.a`, `.spec['a b']`.
 
-use super::structural::Structural;
+use std::sync::LazyLock;
+
+use super::structural::{Additional, Structural};
 
 /// Why a path leads to no field.
 type Refusal = String;
@@ -15,6 +17,8 @@ pub struct Found<'s> {
     pub schema: &'s Structural,
 }
 
+/// What is known of the values of a map that may hold anything.
+static ANYTHING: LazyLock<Structural> = LazyLock::new(Structural::default);
 const NO_FIELD: &str = "does not refer to a valid field";
 
 /// Follows a path through a schema. `takes_brackets`: whether names may be given as `['name']`, too.
@@ -50,7 +54,11 @@ pub fn resolve<'s>(path: &str, schema: &'s Structural, takes_brackets: bool) -> 
 impl Found<'_> {
     fn step(&mut self, name: &str) -> Result<(), Refusal> {
         if self.schema.properties.is_empty() {
-            self.schema = self.schema.values().ok_or(NO_FIELD)?;
+            self.schema = match &self.schema.additional {
+                Additional::Unset => return Err(NO_FIELD.to_owned()),
+                Additional::Allowed(_) => &ANYTHING,
+                Additional::Schema(values) => values,
+            };
             self.text = format!("{}[{name}]", self.text);
         } else {
             self.schema = self.schema.properties.get(name).ok_or(NO_FIELD)?;
@@ -116,7 +124,7 @@ mod tests {
     fn paths() {
         let schema = Structural::of(&json!({"properties": {
             "a": {"properties": {"b c": {"type": "string"}, "it's": {"type": "string"}}},
-            "map": {"additionalProperties": {"type": "integer"}}, "list": {"items": {"type": "string"}}}}));
+            "map": {"additionalProperties": {"type": "integer"}}, "list": {"items": {"type": "string"}}, "free": {"additionalProperties": true}}}));
         let told = |path: &str| resolve(path, &schema, true).map(|found| found.text).unwrap_or_else(|why| why);
         for (path, want) in [
             (".a", "a"),
@@ -124,6 +132,7 @@ mod tests {
             (r".a['it\'s']", "a.it's"),
             (".map.any", "map[any]"),
             (".map['any']", "map[any]"),
+            (".free.any", "free[any]"),
             (".b", NO_FIELD),
             (".list[0]", "expected single quoted string but got 0"),
             (".a['b c'", "unexpected end of JSON path"),

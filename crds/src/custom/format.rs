@@ -253,9 +253,6 @@ fn is_date(text: &str) -> bool {
 
 /// RFC 3339, with a fraction of any length, or without a zone.
 fn is_date_time(text: &str) -> bool {
-    if text.is_empty() {
-        return true;
-    }
     let Some(found) = DATE_TIME.as_ref().and_then(|pattern| pattern.captures(text)) else { return false };
     let number = |at: usize| found.get(at).and_then(|m| m.as_str().parse::<u32>().ok()).unwrap_or_default();
     found.get(1).is_some_and(|date| is_date(date.as_str()))

@@ -33,19 +33,25 @@ pub fn float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    if (-4..21).contains(&exponent) {
+    if (-4..6).contains(&exponent) {
         return format!("{number}");
     }
     format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
-/// What Go's `%v` makes of a scalar; lists and objects as JSON.
+/// What Go's `%v` makes of a value.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
+        Value::Bool(set) => set.to_string(),
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_f64() => number.as_f64().map(float).unwrap_or_default(),
-        other => other.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        Value::Object(members) => {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("{name}:{}", shown(value))).collect();
+            format!("map[{}]", members.join(" "))
+        }
     }
 }
 
@@ -70,9 +76,18 @@ mod tests {
 
     #[test]
     fn floats() {
-        for (number, want) in [(1.5, "1.5"), (10.0, "10"), (1e21, "1e+21"), (1e-5, "1e-05"), (0.0001, "0.0001")] {
+        for (number, want) in [
+            (1.5, "1.5"),
+            (10.0, "10"),
+            (1e5, "100000"),
+            (1_234_567.5, "1.2345675e+06"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+        ] {
             assert_eq!(float(number), want);
         }
+        let value = json!({"b": [1e20, null, "x"], "a": {}});
+        assert_eq!(shown(&value), "map[a:map[] b:[1e+20 <nil> x]]");
         assert_eq!(whole(json!({"a": [2.0, 2.5]})), json!({"a": [2, 2.5]}));
     }
 }

@@ -161,6 +161,7 @@ fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, Refusa
     let mut value = object;
     let mut walked = String::new();
     for name in path.split('.') {
+        walked = format!("{walked}.{name}");
         let Value::Object(members) = value else {
             return Err(format!(
                 "{walked} accessor error: {} is of the type {}, expected map[string]interface{{}}",
@@ -168,7 +169,6 @@ fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, Refusa
                 number::go_type(value)
             ));
         };
-        walked = format!("{walked}.{name}");
         let Some(inner) = members.get(name) else { return Ok(None) };
         value = inner;
     }
@@ -261,7 +261,7 @@ fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 impl Rules for CustomRules {
-    fn validate_name(&self, name: &str) -> Vec<String> {
+    fn validate_name(&self, name: &str, _object: &Value) -> Vec<String> {
         field::dns_subdomain(name)
     }
 

@@ -16,9 +16,19 @@ use crate::field::{Error, ErrorKind, Errors};
 
 mod bound;
 
+/// Upstream takes no greater float for a whole number.
+const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
+
 /// Validates a value; `base` is put before the paths of its members (empty: the value is the whole object).
 pub fn validate(value: &Value, schema: &Structural, base: &str, past: Option<Past>, errors: &mut Errors) {
-    let found = Checker { base }.ratcheted(value, schema, "", past);
+    let found = Checker { base, is_default: false }.ratcheted(value, schema, "", past);
+    errors.extend(found.problems.into_iter().map(|problem| problem.error));
+}
+
+/// The same for a default, of which upstream asks less: what is a number or a text may be anything, and what has a
+/// format that nothing is checked against may be a text or a list.
+pub fn validate_default(value: &Value, schema: &Structural, base: &str, errors: &mut Errors) {
+    let found = Checker { base, is_default: true }.node(value, schema, "", None);
     errors.extend(found.problems.into_iter().map(|problem| problem.error));
 }
 
@@ -76,6 +86,7 @@ impl Found {
 
 struct Checker<'a> {
     base: &'a str,
+    is_default: bool,
 }
 
 impl Checker<'_> {
@@ -115,7 +126,7 @@ impl Checker<'_> {
 
     fn node(&self, value: &Value, schema: &Structural, path: &str, past: Option<Past>) -> Found {
         let mut found = Found::default();
-        let types = Types::of(schema);
+        let types = Types { kind: &schema.kind, int_or_string: schema.int_or_string && !self.is_default };
         if value.is_null() {
             if types.is_declared() && !schema.nullable {
                 found.push(self.wrong_type(path, &types.name(), "null"));
@@ -126,7 +137,8 @@ impl Checker<'_> {
             return found;
         }
         let limits = &schema.limits;
-        let format = if format::is_known(types.single(), &limits.format) { limits.format.as_str() } else { "" };
+        let counts = self.is_default || format::is_known(types.single(), &limits.format);
+        let format = if counts { limits.format.as_str() } else { "" };
         if types.is_declared() || !format.is_empty() {
             match self.typed(value, &types, format, path) {
                 Some(problem) => found.push(problem),
@@ -169,7 +181,7 @@ impl Checker<'_> {
 
     fn typed(&self, value: &Value, types: &Types, format: &str, path: &str) -> Option<Problem> {
         let (kind, own_format) = kind_of(value);
-        let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() <= WHOLE_MAX);
         let fits = types.has(kind)
             || (kind == "number" && is_whole && types.has("integer"))
             || (kind == "integer" && types.has("number"));
@@ -355,10 +367,6 @@ struct Types<'a> {
 }
 
 impl<'a> Types<'a> {
-    fn of(schema: &'a Structural) -> Self {
-        Self { kind: &schema.kind, int_or_string: schema.int_or_string }
-    }
-
     const fn is_declared(&self) -> bool {
         self.int_or_string || !self.kind.is_empty()
     }

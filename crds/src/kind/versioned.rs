@@ -39,8 +39,8 @@ impl Versioned {
 }
 
 impl Rules for Versioned {
-    fn validate_name(&self, name: &str) -> Vec<String> {
-        self.rules.validate_name(name)
+    fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
+        self.rules.validate_name(name, object)
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), Error> {

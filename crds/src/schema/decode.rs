@@ -593,7 +593,7 @@ fn plain_name(schema: &Schema, shape: &Shape) -> String {
         Shape::IntOrString => "intstr.IntOrString".to_owned(),
         Shape::FieldsV1 => "v1.FieldsV1".to_owned(),
         Shape::Raw => "runtime.RawExtension".to_owned(),
-        Shape::Any => "interface {}".to_owned(),
+        Shape::Any => "v1.JSON".to_owned(),
         Shape::Either(..) => "v1.JSONSchemaProps".to_owned(),
         Shape::Object(id) => {
             let ty = schema.get(*id);

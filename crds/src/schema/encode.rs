@@ -8,7 +8,7 @@ use std::io::Write;
 
 use serde_json::{Map, Number, Value};
 
-use super::{Field, Schema, Shape, Type, TypeId};
+use super::{Field, Or, Schema, Shape, Type, TypeId};
 
 /// What Go writes for a field.
 enum Held<T> {
@@ -88,7 +88,9 @@ fn held<T: AsValue>(schema: &Schema, field: &Field, value: Option<T>) -> Held<T>
         return if field.pointer { absent } else { zero_of(field, absent) };
     };
     if field.pointer {
-        return Held::Value(present);
+        // Of an empty list of schemas Go writes the one schema, which is not there either.
+        let is_hollow = matches!((&field.shape, present.value()), (Shape::Either(_, Or::List), Value::Array(items)) if items.is_empty());
+        return if is_hollow { absent } else { Held::Value(present) };
     }
     let empty = match (&field.shape, present.value()) {
         (Shape::Object(id), Value::Object(object)) if field.omit_zero => is_zero(schema, schema.get(*id), object),

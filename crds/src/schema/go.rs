@@ -2,7 +2,7 @@
 //!
 //! Causes show bad structs so, and the difference of two objects is a difference of such texts.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,6 +11,8 @@ use super::{Field, Schema, Shape, TypeId, builtin, encode, facts};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const TEMPLATE: &str = "core.PodTemplateSpec";
+/// In JSON a schema or something else; in Go a struct of both.
+const SCHEMA_OR: &str = "apiextensions.JSONSchemaPropsOr";
 /// Stands for the name of a field that the served type has in the object around.
 const ELSEWHERE: &str = "-";
 
@@ -79,6 +81,19 @@ pub fn show_lines<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
     out
 }
 
+/// The fields of a struct that are not zero, by Go's names and in its order.
+pub fn fields_set(object: &Map<String, Value>, type_name: &str) -> Vec<Arc<str>> {
+    let ty = internal_name(type_name).and_then(|name| INTERNAL.named(&name));
+    let is_set = |field: &&Field| {
+        let value = object.get(&*field.json).filter(|value| !value.is_null());
+        value.is_some_and(|value| {
+            // A list or a map that is empty is still one.
+            field.pointer || matches!(value, Value::Array(_) | Value::Object(_)) || !encode::is_empty(value)
+        })
+    };
+    ty.into_iter().flat_map(|ty| &ty.fields).filter(is_set).map(|field| field.go.clone()).collect()
+}
+
 fn named(name: &str, value: &Value, out: &mut Vec<u8>) {
     match internal_name(name).and_then(|name| INTERNAL.id(&name)) {
         Some(id) => write_object(id, Some(value), None, out),
@@ -127,6 +142,9 @@ fn write_object(id: TypeId, value: Option<&Value>, parent: Option<&Value>, out: 
     if &*ty.name == TEMPLATE {
         return write_template(value, out);
     }
+    if let Some(or) = ty.name.strip_prefix(SCHEMA_OR) {
+        return write_schema_or(or, value, out);
+    }
     if ty.fields.is_empty() {
         // Shared with the served types.
         match builtin().id(&ty.name) {
@@ -160,6 +178,33 @@ fn write_template(value: &Value, out: &mut Vec<u8>) {
     match INTERNAL.id("core.PodSpec") {
         Some(id) => write_object(id, value.get("spec"), None, out),
         None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+}
+
+fn write_schema_or(or: &str, value: &Value, out: &mut Vec<u8>) {
+    let schema = |out: &mut Vec<u8>| {
+        out.extend_from_slice(b"\"Schema\":");
+        match INTERNAL.id("apiextensions.JSONSchemaProps").filter(|_| value.is_object()) {
+            Some(id) => write_object(id, Some(value), None, out),
+            None => out.extend_from_slice(b"null"),
+        }
+    };
+    out.push(b'{');
+    if or == "Bool" {
+        let allows: &[u8] = if *value == Value::Bool(false) { b"\"Allows\":false," } else { b"\"Allows\":true," };
+        out.extend_from_slice(allows);
+        schema(out);
+    } else {
+        schema(out);
+        out.extend_from_slice(if or == "Array" { b",\"JSONSchemas\":" } else { b",\"Property\":" });
+        match (value, INTERNAL.id("apiextensions.JSONSchemaProps")) {
+            (Value::Array(items), Some(id)) => encode::sequence(items, out, |item, out| match item {
+                Value::String(text) => encode::write_text(text, out),
+                item => write_object(id, Some(item), None, out),
+            }),
+            _ => out.extend_from_slice(b"null"),
+        }
     }
     out.push(b'}');
 }
@@ -245,6 +290,26 @@ mod tests {
         );
         let selector = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
         assert_eq!(show(&json!({"matchLabels": {"a": "b"}}), selector), r#"{"matchLabels":{"a":"b"}}"#);
+    }
+
+    #[test]
+    fn what_may_be_a_schema_is_shown_as_both() {
+        let name =
+            |kind: &str| format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOr{kind}");
+        for (kind, value, want) in [
+            ("Array", json!([]), r#"{"Schema":null,"JSONSchemas":[]}"#),
+            ("Bool", json!(false), r#"{"Allows":false,"Schema":null}"#),
+            ("StringArray", json!(["a"]), r#"{"Schema":null,"Property":["a"]}"#),
+        ] {
+            assert_eq!(show(&value, &name(kind)), want);
+        }
+        assert!(
+            show(&json!({"type": "x"}), &name("Bool")).starts_with(r#"{"Allows":true,"Schema":{"ID":"","Schema":"","#)
+        );
+        let props = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+        let set = json!({"type": "x", "title": "", "nullable": false, "$ref": "", "allOf": [], "default": null});
+        let names: Vec<_> = set.as_object().map(|set| fields_set(set, props)).unwrap();
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["Ref", "Type", "AllOf"]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn malformed(whole: &str, scheme: &str, rest: &str, host: &str) -> Option<String
 }
 
 /// The scheme in lower case, and what comes behind it.
-fn scheme(url: &str) -> (String, &str) {
+pub fn scheme(url: &str) -> (String, &str) {
     let valid = |scheme: &&str| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.'))

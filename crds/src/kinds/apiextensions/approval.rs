@@ -5,7 +5,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::condition::{self as conditions};
-use crate::field::{Error, Errors, Path};
+use crate::{
+    field::{Error, Errors, Path},
+    kinds::admissionregistration::target,
+};
 
 const METADATA: Path = Path::new("metadata");
 const ANNOTATION: &str = "api-approved.kubernetes.io";
@@ -23,14 +26,54 @@ impl State {
     fn of(definition: &CustomResourceDefinition) -> Self {
         let annotations = definition.metadata.annotations.as_ref();
         let Some(value) = annotations.and_then(|annotations| annotations.get(ANNOTATION)) else { return Self::Missing };
-        let is_link = value.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty());
         match value.as_str() {
             "" => Self::Missing,
             value if value.starts_with("unapproved") => Self::Bypassed(value.to_owned()),
-            value if is_link => Self::Approved(value.to_owned()),
+            value if is_link(value) => Self::Approved(value.to_owned()),
             value => Self::Invalid(value.to_owned()),
         }
     }
+}
+
+/// Whether Go reads this as the URI of a request, with a scheme and a host.
+fn is_link(value: &str) -> bool {
+    let (scheme, rest) = target::scheme(value);
+    let rest = rest.split('?').next().unwrap_or_default();
+    let Some(rest) = rest.strip_prefix("//").filter(|_| !scheme.is_empty()) else { return false };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let of_user = |c: u8| c.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&c);
+    !value.bytes().any(|c| c.is_ascii_control())
+        && user.bytes().all(of_user)
+        && is_escaped(user, |_| true)
+        && is_host(host)
+        && is_escaped(path, |_| true)
+}
+
+fn is_host(host: &str) -> bool {
+    let port = match host.strip_prefix('[') {
+        Some(rest) => rest.rsplit_once(']').map(|(_, port)| port),
+        None => Some(host.rfind(':').map_or("", |at| &host[at..])),
+    };
+    let is_port = |port: &str| {
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|c| c.is_ascii_digit()))
+    };
+    let of_host = |c: u8| !c.is_ascii() || c.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]<>\"%".contains(&c);
+    // What is escaped in a host is no plain text.
+    let may_be_escaped = |escaped: &str| escaped == "25" || escaped.starts_with(['8', '9']) || is_high(escaped);
+    !host.is_empty() && port.is_some_and(is_port) && host.bytes().all(of_host) && is_escaped(host, may_be_escaped)
+}
+
+fn is_high(escaped: &str) -> bool {
+    escaped.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Whether each `%` begins two digits, which pass.
+fn is_escaped(text: &str, passes: impl Fn(&str) -> bool) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let digits = rest.get(..2).filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+        digits.is_some_and(&passes)
+    })
 }
 
 fn is_protected(group: &str) -> bool {
@@ -71,4 +114,34 @@ pub fn condition(definition: &CustomResourceDefinition) -> Option<CustomResource
         }
     };
     Some(conditions::condition(conditions::APPROVED, status, reason, &message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links() {
+        for (value, want) in [
+            ("https://x", true),
+            ("HTTP://u:p@h:80/a?b", true),
+            ("http://:80", true),
+            ("http://[::1]:80/", true),
+            ("http://h/%20", true),
+            ("/x", false),
+            ("a:b", false),
+            ("https:///x", false),
+            (" https://x", false),
+            ("1http://x", false),
+            ("http://x y", false),
+            ("http://[::1", false),
+            ("http://h:x", false),
+            ("http://h#f", false),
+            ("http://h%20", false),
+            ("http://h/%zz", false),
+            ("http://h\n", false),
+        ] {
+            assert_eq!(is_link(value), want, "{value}");
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! CustomResourceDefinition (apiextensions.k8s.io/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionNames,
-        CustomResourceDefinitionSpec, CustomResourceDefinitionStatus,
+        CustomResourceDefinitionSpec, CustomResourceDefinitionStatus, WebhookConversion,
     },
 };
 use serde_json::Value;
@@ -23,7 +23,6 @@ use crate::{
 
 const SPEC: Path = Path::new("spec");
 const STATUS: Path = Path::new("status");
-const METADATA: Path = Path::new("metadata");
 /// Keeps a definition until its instances are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
@@ -37,12 +36,17 @@ impl Kind for CustomResourceDefinition {
         generation: Generation::Spec,
         unconditional_update: false,
         storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
+        tells_empty: true,
         ..About::new("customresourcedefinitions", "customresourcedefinition")
     };
 
-    /// The rest of what a name must be is a rule of the whole.
-    fn validate_name(name: &str) -> Vec<String> {
-        field::dns_subdomain(name)
+    fn validate_name_of(name: &str, object: &Value) -> Vec<String> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let mut wrong = field::dns_subdomain(name);
+        if name != format!("{}.{}", text("/spec/names/plural"), text("/spec/group")) {
+            wrong.push("must be spec.names.plural+\".\"+spec.group".to_owned());
+        }
+        wrong
     }
 
     fn set_defaults(&mut self) {
@@ -55,6 +59,8 @@ impl Kind for CustomResourceDefinition {
             .spec
             .conversion
             .get_or_insert_with(|| CustomResourceConversion { strategy: "None".to_owned(), webhook: None });
+        // Upstream does not hold a webhook of which nothing is said.
+        conversion.webhook.take_if(|webhook| *webhook == WebhookConversion::default());
         let service =
             conversion.webhook.as_mut().and_then(|w| w.client_config.as_mut()).and_then(|c| c.service.as_mut());
         if let Some(service) = service {
@@ -95,21 +101,17 @@ impl Kind for CustomResourceDefinition {
 
     fn warnings(&self, old: Option<&Self>) -> Vec<String> {
         let known = old.map(unknown_formats).unwrap_or_default();
-        let new = unknown_formats(self);
-        new.difference(&known).map(|format| format!("unrecognized format {}", field::quote(format))).collect()
+        let mut new = unknown_formats(self);
+        new.retain(|format| !known.contains(format));
+        new.iter().map(|format| format!("unrecognized format {}", field::quote(format))).collect()
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        let name = self.metadata.name.text();
-        if name != format!("{}.{}", self.spec.names.plural, self.spec.group) {
-            let why = "must be spec.names.plural+\".\"+spec.group";
-            errors.push(Error::invalid(METADATA.child("name"), name, why));
-        }
-        validate_whole(self, None, errors);
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        validate_whole(self, None, request, errors);
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
-        validate_whole(self, Some(old), errors);
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
+        validate_whole(self, Some(old), request, errors);
     }
 
     fn validate_subresource(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
@@ -119,8 +121,8 @@ impl Kind for CustomResourceDefinition {
     }
 }
 
-/// Formats that are told of, in the order of the alphabet.
-fn unknown_formats(definition: &CustomResourceDefinition) -> BTreeSet<String> {
+/// Formats that are told of, each once, in the order in which they are come upon.
+fn unknown_formats(definition: &CustomResourceDefinition) -> Vec<String> {
     let mut found = Vec::new();
     for version in &definition.spec.versions {
         let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
@@ -128,7 +130,9 @@ fn unknown_formats(definition: &CustomResourceDefinition) -> BTreeSet<String> {
             schema::unknown_formats(&schema, &mut found);
         }
     }
-    found.into_iter().collect()
+    let mut seen = BTreeSet::new();
+    found.retain(|format| seen.insert(format.clone()));
+    found
 }
 
 fn remember_stored(definition: &mut CustomResourceDefinition) {
@@ -137,9 +141,20 @@ fn remember_stored(definition: &mut CustomResourceDefinition) {
     versions.extend(stored.filter(|name| !versions.contains(name)).into_iter().collect::<Vec<_>>());
 }
 
-fn validate_whole(new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>, errors: &mut Errors) {
-    validate_spec(&new.spec, errors);
+fn validate_whole(
+    new: &CustomResourceDefinition,
+    old: Option<&CustomResourceDefinition>,
+    request: &Request,
+    errors: &mut Errors,
+) {
+    let has_list = request.sent.pointer("/spec/versions").is_some_and(Value::is_array);
+    validate_spec(&new.spec, has_list, errors);
     if let Some(conversion) = &new.spec.conversion {
+        if conversion.strategy != "None" && new.spec.preserve_unknown_fields == Some(true) {
+            let path = SPEC.child("conversion");
+            let why = "must be None if spec.preserveUnknownFields is true";
+            errors.push(Error::invalid(path.child("strategy"), conversion.strategy.as_str(), why));
+        }
         validate_conversion(conversion, &SPEC.child("conversion"), old.is_none_or(may_have_any_bundle), errors);
     }
     if let Some(old) = old {
@@ -177,21 +192,26 @@ fn validate_stored(definition: &CustomResourceDefinition, errors: &mut Errors) {
         errors.push(Error::invalid(path, Value::Null, "must have at least one stored version"));
         return;
     }
-    let versions = &definition.spec.versions;
-    for version in versions.iter().filter(|version| version.storage && !stored.contains(&version.name)) {
-        errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
+    let mut missing: BTreeMap<&str, usize> = stored.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    for version in &definition.spec.versions {
+        // As upstream, which finds each name but once.
+        let is_stored = missing.remove(version.name.as_str()).is_some();
+        if version.storage && !is_stored {
+            errors.push(Error::invalid(path, stored, format!("must have the storage version {}", version.name)));
+        }
     }
-    for (i, name) in stored.iter().enumerate().filter(|(_, name)| versions.iter().all(|v| v.name != **name)) {
+    for (name, i) in missing {
         let why = format!(
             "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
              a storage migration ensures no data remains persisted in {name} and removes {name} from \
              status.storedVersions"
         );
-        errors.push(Error::invalid(path.index(i), name.as_str(), why));
+        errors.push(Error::invalid(path.index(i), name, why));
     }
 }
 
-fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
+/// `has_list`: whether there is a list of versions, which may be empty.
+fn validate_spec(spec: &CustomResourceDefinitionSpec, has_list: bool, errors: &mut Errors) {
     let (path, group) = (SPEC.child("group"), spec.group.as_str());
     let wrong = field::dns_subdomain(group);
     if group.is_empty() {
@@ -206,7 +226,7 @@ fn validate_spec(spec: &CustomResourceDefinitionSpec, errors: &mut Errors) {
         "Cluster" | "Namespaced" => {}
         scope => errors.push(Error::not_supported(SPEC.child("scope"), scope, &["Cluster", "Namespaced"])),
     }
-    version::validate_all(&spec.versions, errors);
+    version::validate_all(spec, has_list, errors);
     let names_path = SPEC.child("names");
     let names = &spec.names;
     for (name, value) in [
@@ -321,5 +341,52 @@ fn validate_review_versions(versions: &[String], path: &Path, errors: &mut Error
     if !versions.iter().any(|version| REVIEW_VERSIONS.contains(&version.as_str())) {
         let why = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
         errors.push(Error::invalid(*path, versions, why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(storage: &[&str]) -> CustomResourceDefinition {
+        let version = |name: &&str| json!({"name": name, "served": true, "storage": true});
+        let versions: Vec<_> = storage.iter().map(version).collect();
+        let spec =
+            json!({"group": "g.io", "scope": "Cluster", "names": {"plural": "ps", "kind": "P"}, "versions": versions});
+        serde_json::from_value(json!({"metadata": {"name": "ps.g.io"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn names_follow_from_the_spec() {
+        let object = serde_json::to_value(definition(&["v1"])).unwrap();
+        let wrong = |name| CustomResourceDefinition::validate_name_of(name, &object);
+        assert!(wrong("ps.g.io").is_empty());
+        assert_eq!(wrong("x"), ["must be spec.names.plural+\".\"+spec.group"]);
+        assert_eq!(wrong("X").len(), 2);
+    }
+
+    #[test]
+    fn each_stored_version_is_found_once() {
+        let mut twice = definition(&["v1", "v1"]);
+        twice.status = Some(CustomResourceDefinitionStatus {
+            stored_versions: Some(vec!["v1".to_owned(), "v0".to_owned()]),
+            ..Default::default()
+        });
+        let mut errors = Errors::new();
+        validate_stored(&twice, &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told[0], "status.storedVersions: Invalid value: [\"v1\",\"v0\"]: must have the storage version v1");
+        assert!(told.len() == 2 && told[1].starts_with("status.storedVersions[1]: Invalid value: \"v0\": missing"));
+    }
+
+    #[test]
+    fn a_webhook_of_which_nothing_is_said_is_none() {
+        let mut one = definition(&["v1"]);
+        let webhook = Some(WebhookConversion::default());
+        one.spec.conversion = Some(CustomResourceConversion { strategy: "None".to_owned(), webhook });
+        one.set_defaults();
+        assert!(one.spec.conversion.is_some_and(|conversion| conversion.webhook.is_none()));
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         structural::{Rule, Structural},
     },
     field::{Error, Errors},
+    schema::encode,
 };
 use serde_json::Value;
 
@@ -54,24 +55,8 @@ impl Check<'_> {
         times: Option<u64>,
         loose: Option<&str>,
     ) {
-        let is_above = |error: &Error| {
-            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        if let Some(decl) = decl.filter(|_| !self.wrong.iter().any(is_above)) {
-            for (i, rule) in structural.rules.iter().enumerate() {
-                let compiled = expression::compile(rule, structural, decl);
-                self.rule(rule, &compiled, decl, &format!("{path}.x-kubernetes-validations[{i}]"), times, loose);
-            }
-        }
         let inner = |found: Option<&Decl>| found.map(|decl| Arc::new(decl.clone()));
         let below = times.and_then(|times| most(structural).map(|most| times.saturating_mul(most)));
-        let own = match structural.list_type.as_str() {
-            "map" => None,
-            _ if structural.kind == "array" => Some(path),
-            _ if structural.map_type == "atomic" => Some(path),
-            _ => None,
-        };
-        let loose = loose.or(own);
         if let (Some(values), Some(schema)) = (structural.values(), schema.get("additionalProperties")) {
             let decl = inner(decl.and_then(|decl| decl.item()));
             self.node(values, schema, decl.as_ref(), &format!("{path}.additionalProperties"), below, loose);
@@ -88,7 +73,25 @@ impl Check<'_> {
         }
         if let (Some(items), Some(schema)) = (&structural.items, schema.get("items")) {
             let decl = inner(decl.and_then(|decl| decl.item()));
+            let loose = loose.or((structural.list_type != "map").then_some(path));
             self.node(items, schema, decl.as_ref(), &format!("{path}.items"), below, loose);
+        }
+        let is_above = |error: &Error| {
+            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if structural.rules.is_empty() || self.wrong.iter().any(is_above) {
+            return;
+        }
+        let path = format!("{path}.x-kubernetes-validations");
+        let Some(decl) = decl else {
+            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                       convert structural schema to CEL declarations";
+            self.errors.push(Error::internal(path, why));
+            return;
+        };
+        for (i, rule) in structural.rules.iter().enumerate() {
+            let compiled = expression::compile(rule, structural, decl);
+            self.rule(rule, &compiled, decl, &format!("{path}[{i}]"), times, loose);
         }
     }
 
@@ -168,10 +171,7 @@ fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
 
 /// The rule as Go shows its struct.
 fn shown(rule: &Rule) -> String {
-    let text = |text: &str| {
-        let json = Value::from(text).to_string();
-        json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-    };
+    let text = |text: &str| String::from_utf8(encode::any(&text.into())).unwrap_or_default();
     let reason = if rule.reason.is_empty() { "null".to_owned() } else { text(&rule.reason) };
     let optional = rule.optional_old_self.map_or("null".to_owned(), |optional| optional.to_string());
     format!(

@@ -16,6 +16,8 @@ enum Level {
 type Schema = Map<String, Value>;
 
 const SPEC: Path = Path::new("spec");
+/// Fields of texts that are set even if they are empty.
+const POINTERS: &[&str] = &["default", "x-kubernetes-list-type", "x-kubernetes-map-type"];
 
 /// Causes are sorted, as upstream sorts them.
 pub fn validate(schema: &Schema, path: &Path, errors: &mut Errors) {
@@ -48,6 +50,41 @@ pub fn violations(definition: &CustomResourceDefinition) -> Option<String> {
         [one] => Some(one.clone()),
         all => Some(format!("[{}]", all.join(", "))),
     }
+}
+
+/// Why upstream cannot tell the structure of a schema; none if it can.
+pub fn unreadable(schema: &Schema) -> Option<&'static str> {
+    let below = |names: &[&str]| names.iter().flat_map(|name| list(schema, name)).find_map(unreadable);
+    unsupported(schema)
+        .or_else(|| child(schema, "not").and_then(unreadable))
+        .or_else(|| below(&["allOf", "anyOf", "oneOf"]))
+        .or_else(|| {
+            let refuses = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false));
+            refuses.then_some("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined")
+        })
+        .or_else(|| {
+            let is_list = !list(schema, "items").is_empty();
+            is_list.then_some("OpenAPIV3Schema 'items' must be a schema, but is an array")
+        })
+        .or_else(|| child(schema, "items").and_then(unreadable))
+        .or_else(|| children(schema, "properties").find_map(|(_, property)| unreadable(property)))
+        .or_else(|| child(schema, "additionalProperties").and_then(unreadable))
+}
+
+fn unsupported(schema: &Schema) -> Option<&'static str> {
+    let is_set = |name: &str| !text(schema, name).is_empty();
+    let has_entries = |name: &str| child(schema, name).is_some_and(|entries| !entries.is_empty());
+    [
+        (is_set("id"), "OpenAPIV3Schema 'id' is not supported"),
+        (is_set("$schema"), "OpenAPIV3Schema 'schema' is not supported"),
+        (is_set("$ref"), "OpenAPIV3Schema '$ref' is not supported"),
+        (has_entries("patternProperties"), "OpenAPIV3Schema 'patternProperties' is not supported"),
+        (has_entries("dependencies"), "OpenAPIV3Schema 'dependencies' is not supported"),
+        (schema.contains_key("additionalItems"), "OpenAPIV3Schema 'additionalItems' is not supported"),
+        (has_entries("definitions"), "OpenAPIV3Schema 'definitions' is not supported"),
+    ]
+    .into_iter()
+    .find_map(|(is_used, why)| is_used.then_some(why))
 }
 
 pub fn text<'a>(schema: &'a Schema, name: &str) -> &'a str {
@@ -90,7 +127,8 @@ fn node(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
         node(inner, Level::Field, &additional, errors);
     }
     extensions(schema, path, errors);
-    restrictions(schema, path, errors);
+    let skips_first = list(schema, "allOf").first().is_some_and(|first| is_int_or_string(first));
+    restrictions(schema, is_int_or_string(schema), skips_first, path, errors);
     own_type(schema, level, path, errors);
     metadata(schema, level, path, errors);
 }
@@ -154,10 +192,7 @@ fn metadata(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
                 if kind != "object" {
                     errors.push(Error::invalid(path.child("type"), kind, "must be object"));
                 }
-                let named = |name: &String| ["name", "generateName"].contains(&name.as_str());
-                let only_names = children(property, "properties").all(|(name, _)| named(name));
-                let rest = property.keys().all(|key| ["type", "properties", "default"].contains(&key.as_str()));
-                if level == Level::Root && !(only_names && rest) {
+                if level == Level::Root && !only_names(property) {
                     let why = "must not specify anything other than name and generateName, but metadata is implicitly \
                                specified";
                     errors.push(Error::forbidden(path, why));
@@ -168,18 +203,55 @@ fn metadata(schema: &Schema, level: Level, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn restrictions(schema: &Schema, path: &Path, errors: &mut Errors) {
-    let int_or_string = json!([{"type": "integer"}, {"type": "string"}]);
-    let skips = flag(schema, "x-kubernetes-int-or-string");
-    let is_pattern = |schema: &Schema| skips && schema.get("anyOf") == Some(&int_or_string);
+/// Whether a schema of metadata says nothing but what its names are.
+fn only_names(metadata: &Schema) -> bool {
+    let are_names = children(metadata, "properties").all(|(name, _)| ["name", "generateName"].contains(&name.as_str()));
+    are_names && says_only(metadata, &["type", "properties", "default"], Kept::AsDeclared)
+}
+
+/// How Go keeps a schema: one that declares, or one that only restricts.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    AsDeclared,
+    AsRestriction,
+}
+
+/// Whether a schema holds nothing beside the fields named, as Go has it: some of what is empty is told from what is
+/// absent.
+fn says_only(schema: &Schema, names: &[&str], kept: Kept) -> bool {
+    schema.iter().filter(|(name, _)| !names.contains(&name.as_str())).all(|(name, value)| {
+        match (name.as_str(), value) {
+            (_, Value::Null) => true,
+            ("id" | "$schema" | "$ref" | "dependencies" | "definitions" | "patternProperties", _) => true,
+            ("required" | "x-kubernetes-list-map-keys" | "x-kubernetes-validations", _) => false,
+            ("default" | "example" | "x-kubernetes-list-type" | "x-kubernetes-map-type", _) => false,
+            ("properties", properties) => kept == Kept::AsDeclared && *properties == json!({}),
+            ("additionalProperties", allowed) => kept == Kept::AsRestriction && *allowed == Value::Bool(false),
+            ("items", items) => !items.is_object(),
+            (_, Value::Bool(set)) => !set,
+            (_, Value::String(text)) => text.is_empty(),
+            (_, Value::Array(items)) => items.is_empty(),
+            _ => false,
+        }
+    })
+}
+
+/// Whether `anyOf` says that a value is an integer or a text, which restrictions otherwise may not.
+fn is_int_or_string(schema: &Schema) -> bool {
+    let is_type =
+        |schema: &Schema, kind| text(schema, "type") == kind && says_only(schema, &["type"], Kept::AsRestriction);
+    matches!(list(schema, "anyOf").as_slice(), [one, other] if is_type(one, "integer") && is_type(other, "string"))
+}
+
+/// What a schema restricts; `skips_any_of`: its own `anyOf` is free to name types.
+fn restrictions(schema: &Schema, skips_any_of: bool, skips_first: bool, path: &Path, errors: &mut Errors) {
     for name in ["anyOf", "allOf", "oneOf"] {
-        if name == "anyOf" && is_pattern(schema) {
+        if name == "anyOf" && skips_any_of {
             continue;
         }
         let branches = path.child(name);
         for (i, branch) in list(schema, name).into_iter().enumerate() {
-            let skips = name == "allOf" && i == 0 && is_pattern(branch);
-            nested(branch, skips, &branches.index(i), errors);
+            nested(branch, skips_first && name == "allOf" && i == 0, &branches.index(i), errors);
         }
     }
     if let Some(not) = child(schema, "not") {
@@ -209,9 +281,7 @@ fn go_words(pattern: &str, error: &regex::Error) -> String {
 
 /// A schema below `allOf` and its like restricts, and defines nothing.
 fn nested(schema: &Schema, skips_any_of: bool, path: &Path, errors: &mut Errors) {
-    if !skips_any_of {
-        restrictions(schema, path, errors);
-    }
+    restrictions(schema, skips_any_of, false, path, errors);
     if let Some(items) = child(schema, "items") {
         nested(items, false, &path.child("items"), errors);
     }
@@ -237,6 +307,7 @@ fn nested(schema: &Schema, skips_any_of: bool, path: &Path, errors: &mut Errors)
         let is_set = schema.get(name).is_some_and(|value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Array(items) => !items.is_empty(),
+            Value::String(text) => !text.is_empty() || POINTERS.contains(&name),
             _ => true,
         });
         if is_set {

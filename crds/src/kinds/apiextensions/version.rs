@@ -2,23 +2,26 @@
 //!
 //! What is the same in all versions is told of the definition as a whole, where older forms of the API had it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinitionVersion, CustomResourceSubresources,
+    CustomResourceColumnDefinition, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
+    CustomResourceSubresources,
 };
-use serde_json::Value;
+use regex::Regex;
+use serde_json::{Map, Value};
 
-use super::schema;
+use super::{schema, structural};
 use crate::{
     custom::{field_path, structural::Structural},
-    equal,
     field::{self, Error, Errors, Path},
     given::{Items, Text},
     go,
+    schema::{builtin, encode},
 };
 
 const SPEC: Path = Path::new("spec");
+const TYPE_NAME: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion";
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 const WARNING_LENGTH_MAX: usize = 256;
@@ -26,25 +29,76 @@ const SELECTABLE_MAX: usize = 8;
 
 type Version = CustomResourceDefinitionVersion;
 
-fn is_shared<T: serde::Serialize>(versions: &[Version], part: impl Fn(&Version) -> &T) -> bool {
-    versions.windows(2).all(|pair| equal::same(part(&pair[0]), part(&pair[1])))
+/// Which parts all versions have alike. Upstream holds those once, and no version has them.
+#[derive(Clone, Copy)]
+struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
 }
 
-pub fn validate_all(versions: &[Version], errors: &mut Errors) {
-    let list = SPEC.child("versions");
+impl Shared {
+    fn of(versions: &[Version]) -> Self {
+        let plain: Vec<_> = versions.iter().map(plain).collect();
+        let has_one = |name: &str| plain.windows(2).all(|pair| pair[0].get(name) == pair[1].get(name));
+        Self {
+            schema: has_one("schema"),
+            subresources: has_one("subresources"),
+            columns: has_one("additionalPrinterColumns"),
+            selectable: has_one("selectableFields"),
+        }
+    }
+
+    /// The versions as upstream holds them.
+    fn show(self, versions: &[Version]) -> String {
+        let own = |version: &Version| {
+            let mut version = version.clone();
+            version.schema = version.schema.filter(|_| !self.schema);
+            version.subresources = version.subresources.filter(|_| !self.subresources);
+            version.additional_printer_columns = version.additional_printer_columns.filter(|_| !self.columns);
+            version.selectable_fields = version.selectable_fields.filter(|_| !self.selectable);
+            version
+        };
+        go::show(&versions.iter().map(own).collect::<Vec<_>>(), &format!("[]{TYPE_NAME}"))
+    }
+}
+
+/// A version in the form in which two of them are compared: what is empty is absent, unless it is behind a pointer.
+fn plain(version: &Version) -> Value {
+    let mut plain = serde_json::to_value(version).unwrap_or_default();
+    if let Some(id) = builtin().id(TYPE_NAME) {
+        encode::canonical(builtin(), id, &mut plain);
+    }
+    plain
+}
+
+fn has_status(version: &Version) -> bool {
+    version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some())
+}
+
+fn schema_of(version: &Version) -> Option<Map<String, Value>> {
+    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref())?;
+    let Ok(Value::Object(schema)) = serde_json::to_value(schema) else { return None };
+    Some(schema)
+}
+
+/// `has_list`: whether there is a list of versions, which may be empty.
+pub fn validate_all(spec: &CustomResourceDefinitionSpec, has_list: bool, errors: &mut Errors) {
+    let (list, versions) = (SPEC.child("versions"), spec.versions.as_slice());
     for (i, version) in versions.iter().enumerate() {
-        let path = list.index(i);
         if version.schema.as_ref().is_none_or(|schema| schema.open_api_v3_schema.is_none()) {
+            let path = list.index(i);
             let path = path.child("schema");
             errors.push(Error::required(path.child("openAPIV3Schema"), ""));
         }
     }
-    let selectable = is_shared(versions, |v| &v.selectable_fields);
-    let (schemas, subresources, columns) = (
-        is_shared(versions, |v| &v.schema),
-        is_shared(versions, |v| &v.subresources),
-        is_shared(versions, |v| &v.additional_printer_columns),
-    );
+    let has_defaults = || versions.iter().filter_map(schema_of).any(|schema| schema::has_defaults(&schema));
+    if spec.preserve_unknown_fields == Some(true) && has_defaults() {
+        let why = "must be false in order to use defaults in the schema";
+        errors.push(Error::invalid(SPEC.child("preserveUnknownFields"), true, why));
+    }
+    let shared = Shared::of(versions);
     for (i, version) in versions.iter().enumerate() {
         let path = list.index(i);
         let wrong = field::dns_1035_label(&version.name);
@@ -52,27 +106,51 @@ pub fn validate_all(versions: &[Version], errors: &mut Errors) {
             errors.push(Error::invalid(path.child("name"), version.name.as_str(), wrong.join(",")));
         }
         validate_warning(version, &path.child("deprecationWarning"), errors);
-        if !selectable {
-            validate_selectable(version, &path.child("selectableFields"), errors);
+        if !shared.schema {
+            // As upstream, which looks for the subresources by the name of the version.
+            let named = versions.iter().find(|other| other.name == version.name).unwrap_or(version);
+            validate_schema(version, has_status(named), &path.child("schema"), errors);
         }
-        if !schemas {
-            validate_schema(version, &path.child("schema"), errors);
-        }
-        if !subresources {
+        if !shared.subresources {
             validate_subresources(version.subresources.as_ref(), &path.child("subresources"), errors);
         }
-        if !columns {
+        if !shared.columns {
             validate_columns(version, &path.child("additionalPrinterColumns"), errors);
         }
+        if !shared.selectable && !version.selectable_fields.items().is_empty() {
+            validate_own_selectable(version, shared, &path, errors);
+        }
     }
-    validate_names(versions, &list, errors);
+    let shown = || if has_list { shared.show(versions) } else { "null".to_owned() };
+    validate_names(versions, shown, &list, errors);
+}
+
+fn validate_own_selectable(version: &Version, shared: Shared, path: &Path, errors: &mut Errors) {
+    let fields = path.child("selectableFields");
+    match schema_of(version).filter(|_| !shared.schema) {
+        Some(schema) => {
+            let path = path.child("schema");
+            validate_selectable(version, &schema, &fields, &path.child("openAPIV3Schema"), errors);
+        }
+        None => {
+            let why = "may only be set when `version.schema.openAPIV3Schema` is not included";
+            errors.push(Error::invalid(fields, "", why));
+        }
+    }
 }
 
 /// Fields that can be selected by are scalars outside of metadata, each named once.
-fn validate_selectable(version: &Version, path: &Path, errors: &mut Errors) {
-    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-    let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
-    let schema = Structural::of(&schema);
+fn validate_selectable(
+    version: &Version,
+    schema: &Map<String, Value>,
+    path: &Path,
+    schema_path: &Path,
+    errors: &mut Errors,
+) {
+    if let Some(why) = structural::unreadable(schema) {
+        errors.push(Error::invalid(*schema_path, "", why));
+    }
+    let schema = Structural::of_map(schema);
     let mut seen = BTreeSet::new();
     for (i, selectable) in version.selectable_fields.items().iter().enumerate() {
         let (path, value) = (path.index(i), selectable.json_path.as_str());
@@ -108,24 +186,31 @@ fn validate_selectable(version: &Version, path: &Path, errors: &mut Errors) {
 /// What all versions have alike.
 pub fn validate_shared(versions: &[Version], errors: &mut Errors) {
     let Some(first) = versions.first() else { return };
-    if is_shared(versions, |v| &v.schema) {
-        validate_schema(first, &SPEC.child("validation"), errors);
+    let shared = Shared::of(versions);
+    if shared.schema {
+        validate_schema(first, versions.iter().any(has_status), &SPEC.child("validation"), errors);
     }
-    if is_shared(versions, |v| &v.subresources) {
+    if shared.subresources {
         validate_subresources(first.subresources.as_ref(), &SPEC.child("subresources"), errors);
     }
-    if is_shared(versions, |v| &v.selectable_fields) {
-        validate_selectable(first, &SPEC.child("selectableFields"), errors);
-    }
-    if is_shared(versions, |v| &v.additional_printer_columns) {
+    if shared.columns {
         validate_columns(first, &SPEC.child("additionalPrinterColumns"), errors);
     }
+    if !shared.selectable || first.selectable_fields.items().is_empty() {
+        return;
+    }
+    let path = SPEC.child("selectableFields");
+    if !shared.schema || first.schema.is_none() {
+        errors.push(Error::invalid(path, "", "may only be set when validations.schema is included"));
+        return;
+    }
+    let schema_path = SPEC.child("schema");
+    let schema = schema_of(first).unwrap_or_default();
+    validate_selectable(first, &schema, &path, &schema_path.child("openAPIV3Schema"), errors);
 }
 
-fn validate_names(versions: &[Version], path: &Path, errors: &mut Errors) {
+fn validate_names(versions: &[Version], shown: impl Fn() -> String, path: &Path, errors: &mut Errors) {
     let is_repeated = (0..versions.len()).any(|i| versions[..i].iter().any(|other| other.name == versions[i].name));
-    let name = "[]io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion";
-    let shown = || if versions.is_empty() { "null".to_owned() } else { go::show(versions, name) };
     if is_repeated {
         errors.push(Error::invalid(*path, "", "must contain unique version names").showing(shown()));
     }
@@ -133,7 +218,7 @@ fn validate_names(versions: &[Version], path: &Path, errors: &mut Errors) {
         let why = "must have exactly one version marked as storage version";
         errors.push(Error::invalid(*path, "", why).showing(shown()));
     }
-    if let Some(first) = versions.first() {
+    if let Some(first) = versions.first().filter(|first| !first.name.is_empty()) {
         let wrong = field::dns_1035_label(&first.name);
         if !wrong.is_empty() {
             errors.push(Error::invalid(SPEC.child("version"), first.name.as_str(), wrong.join(",")));
@@ -146,13 +231,14 @@ fn validate_warning(version: &Version, path: &Path, errors: &mut Errors) {
     let mut wrong = Vec::new();
     if version.deprecated != Some(true) {
         wrong.push("can only be set for deprecated versions".to_owned());
-    } else if warning.is_empty() {
-        wrong.push("must not be an empty string".to_owned());
     } else {
         if warning.len() > WARNING_LENGTH_MAX {
             wrong.push(format!("must be <= {WARNING_LENGTH_MAX} characters long"));
         }
-        if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        if warning.is_empty() {
+            wrong.push("must not be an empty string".to_owned());
+        }
+        if let Some((i, _)) = warning.char_indices().find(|(_, c)| !is_printable(*c)) {
             wrong.push(format!(
                 "must only contain printable UTF-8 characters; non-printable character found at index {i}"
             ));
@@ -161,10 +247,16 @@ fn validate_warning(version: &Version, path: &Path, errors: &mut Errors) {
     errors.extend(wrong.into_iter().map(|why| Error::invalid(*path, warning.as_str(), why)));
 }
 
-fn validate_schema(version: &Version, path: &Path, errors: &mut Errors) {
-    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-    if let Some(Ok(Value::Object(schema))) = schema.map(serde_json::to_value) {
-        schema::validate(&schema, &path.child("openAPIV3Schema"), errors);
+/// Whether Go takes a character for a letter, mark, number, punctuation or symbol, or it is a plain space.
+fn is_printable(c: char) -> bool {
+    static PRINTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[\p{L}\p{M}\p{N}\p{P}\p{S} ]$").ok());
+    let mut buffer = [0; 4];
+    PRINTABLE.as_ref().is_none_or(|printable| printable.is_match(c.encode_utf8(&mut buffer)))
+}
+
+fn validate_schema(version: &Version, has_status: bool, path: &Path, errors: &mut Errors) {
+    if let Some(schema) = schema_of(version) {
+        schema::validate(&schema, has_status, &path.child("openAPIV3Schema"), errors);
     }
 }
 
@@ -223,6 +315,84 @@ fn validate_column(column: &CustomResourceColumnDefinition, path: &Path, errors:
         "" => errors.push(Error::required(path, "")),
         value => {
             is_simple(value, &path, errors);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(spec: Value, has_list: bool) -> Vec<String> {
+        let spec = serde_json::from_value(spec).unwrap();
+        let mut errors = Errors::new();
+        validate_all(&spec, has_list, &mut errors);
+        validate_shared(&spec.versions, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn spec(versions: Value) -> Value {
+        json!({"group": "g", "scope": "Cluster", "names": {"plural": "p", "kind": "P"}, "versions": versions})
+    }
+
+    #[test]
+    fn what_versions_share_is_told_once() {
+        let schema = |kind| json!({"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": kind}}}});
+        let version = |name, kind, fields: Value| json!({"name": name, "served": true, "storage": name == "v1", "schema": schema(kind), "selectableFields": fields});
+        let fields = json!([{"jsonPath": ".b"}]);
+        for (versions, want) in [
+            (
+                json!([version("v1", "string", fields.clone()), version("v2", "string", fields.clone())]),
+                vec![
+                    "spec.selectableFields[0].jsonPath: Invalid value: \".b\": is an invalid path: does not refer to a valid \
+                     field",
+                ],
+            ),
+            (
+                json!([version("v1", "string", fields.clone()), version("v2", "integer", fields.clone())]),
+                vec!["spec.selectableFields: Invalid value: \"\": may only be set when validations.schema is included"],
+            ),
+            (
+                json!([version("v1", "string", fields), version("v2", "string", json!([]))]),
+                vec![
+                    "spec.versions[0].selectableFields: Invalid value: \"\": may only be set when \
+                     `version.schema.openAPIV3Schema` is not included",
+                ],
+            ),
+        ] {
+            assert_eq!(told(spec(versions), true), want);
+        }
+    }
+
+    #[test]
+    fn no_version_is_stored() {
+        let why = "must have exactly one version marked as storage version";
+        assert_eq!(told(spec(json!([])), true), [format!("spec.versions: Invalid value: []: {why}")]);
+        assert_eq!(told(spec(json!([])), false), [format!("spec.versions: Invalid value: null: {why}")]);
+        let one = json!([{"name": "v1", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}}]);
+        let shown = "[{\"Name\":\"v1\",\"Served\":true,\"Storage\":false,\"Deprecated\":false,\"DeprecationWarning\":null,\
+                     \"Schema\":null,\"Subresources\":null,\"AdditionalPrinterColumns\":null,\"SelectableFields\":null}]";
+        assert_eq!(told(spec(one), true), [format!("spec.versions: Invalid value: {shown}: {why}")]);
+    }
+
+    #[test]
+    fn defaults_want_pruning() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string", "default": "x"}}});
+        let mut spec =
+            spec(json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]));
+        spec["preserveUnknownFields"] = true.into();
+        let want =
+            "spec.preserveUnknownFields: Invalid value: true: must be false in order to use defaults in the schema";
+        assert_eq!(told(spec, true), [want]);
+    }
+
+    #[test]
+    fn warnings_can_be_printed() {
+        for (c, want) in [('é', true), ('😀', true), (' ', true), ('\n', false), ('\u{a0}', false), ('\u{200b}', false)]
+        {
+            assert_eq!(is_printable(c), want, "{c:?}");
         }
     }
 }
