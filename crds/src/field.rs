@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::{custom::number::float, schema::encode};
+
 /// Where in an object: built on the stack while validation descends, written out only when something is wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<'a> {
@@ -237,8 +239,8 @@ pub fn at_most_items<T>(list: &[T], max: usize, path: &Path, errors: &mut Errors
 fn render(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
-        Value::Null => "null".to_owned(),
-        other => other.to_string(),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(float).unwrap_or_default(),
+        other => String::from_utf8(encode::any(other)).unwrap_or_default(),
     }
 }
 
@@ -431,6 +433,8 @@ mod tests {
         assert_eq!(Error::required(path, "why").to_string(), "spec: Required value: why");
         assert_eq!(Error::invalid(path, "x\"", "bad").body(), "Invalid value: \"x\\\"\": bad");
         assert_eq!(Error::invalid(path, json!({"a": 1}), "bad").body(), "Invalid value: {\"a\":1}: bad");
+        assert_eq!(Error::invalid(path, json!(["<", 1.0]), "bad").body(), "Invalid value: [\"\\u003c\",1]: bad");
+        assert_eq!(Error::invalid(path, 1e6, "bad").body(), "Invalid value: 1e+06: bad");
         assert_eq!(
             Error::not_supported(path, "x", &["a", "b"]).body(),
             "Unsupported value: \"x\": supported values: \"a\", \"b\""

@@ -56,6 +56,7 @@ impl Printed {
         let value = *self.path.find(object).first()?;
         match (self.kind.as_str(), value) {
             (_, Value::Null) => None,
+            ("string", Value::Array(_) | Value::Object(_)) => Some(value.to_string().into()),
             ("string", value) => Some(number::shown(value).into()),
             ("integer", Value::Number(number)) => {
                 number.as_i64().or_else(|| number.as_f64().map(|n| n as i64)).map(Value::from)

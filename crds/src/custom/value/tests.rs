@@ -10,6 +10,29 @@ fn told(schema: &Value, value: &Value, past: Option<&Value>) -> Vec<String> {
 }
 
 #[test]
+fn what_go_makes_of_them() {
+    for (schema, value, want) in [
+        (
+            json!({"enum": ["a", null], "type": "string", "nullable": true}),
+            json!(null),
+            "<nil>: Unsupported value: null: supported values: \"a\", \"null\"",
+        ),
+        (
+            json!({"type": "integer"}),
+            json!(1e20),
+            "<nil>: Invalid value: \"number\":  in body must be of type integer: \"number\"",
+        ),
+        (
+            json!({"type": "string", "format": "date-time"}),
+            json!(""),
+            "<nil>: Invalid value: \"\":  in body must be of type date-time: \"\"",
+        ),
+    ] {
+        assert_eq!(told(&schema, &value, None).first().map(String::as_str), Some(want), "{schema}");
+    }
+}
+
+#[test]
 fn words() {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["must"], "properties": {
         "s": {"type": "string", "maxLength": 4, "minLength": 2}, "i": {"type": "integer", "maximum": 10},
