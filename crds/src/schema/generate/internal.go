@@ -12,6 +12,9 @@ import (
 
 // The internal types are what upstream validates, and so what its field errors print: Go names, every field.
 
+// embedded is printed alone, though only the spec that it is a part of refers to it.
+const embedded = "PersistentVolumeSource"
+
 // internals are the types of the internal versions and all that they are made of, by `package.Name`.
 func internals(schemes []*runtime.Scheme) map[string]reflect.Type {
 	all := map[string]reflect.Type{}
@@ -38,6 +41,9 @@ func visitInternal(all map[string]reflect.Type, goType reflect.Type) {
 		return
 	}
 	all[goType.String()] = goType
+	if source, ok := goType.FieldByName(embedded); ok && source.Anonymous {
+		visitInternal(all, source.Type)
+	}
 	for _, f := range fields(goType, nil, true) {
 		visitInternal(all, f.Type)
 	}
@@ -62,6 +68,9 @@ func (t *table) internal(w *bufio.Writer) {
 		}
 		fmt.Fprintf(w, "T %s\n", goType.Name())
 		published := t.published(owner, goType.Name())
+		if goType.Name() == embedded {
+			published = t.published(owner, "PersistentVolumeSpec")
+		}
 		for _, f := range fields(goType, nil, true) {
 			flags := ""
 			if f.Type.Kind() == reflect.Pointer {
