@@ -188,6 +188,12 @@ pub struct About {
     pub selectable: &'static [&'static str],
     /// The rules tell lists and maps that are empty from those that are not there, in updates too.
     pub tells_empty: bool,
+    /// The kind's own rules see to the metadata of a new object, before what is seen to for all kinds.
+    pub checks_metadata: bool,
+    /// A prefix that a name is made of must have the syntax of a name, too.
+    pub checks_prefix: bool,
+    /// The kind's own rules see to what changes of the metadata, as the rules for all kinds do before.
+    pub checks_changes: bool,
 }
 
 impl About {
@@ -210,6 +216,9 @@ impl About {
             storage_prefix: plural,
             selectable: &[],
             tells_empty: false,
+            checks_metadata: true,
+            checks_prefix: true,
+            checks_changes: true,
         }
     }
 }
@@ -267,15 +276,6 @@ pub trait Kind:
     /// `spec.selector` is a LabelSelector that must be given: its type cannot tell a missing one from an empty one, so
     /// an empty one is decoded with an empty map of labels.
     const NEEDS_SELECTOR: bool = false;
-
-    /// Whether the kind's own rules see to what changes of the metadata, as the rules for all kinds do before.
-    const CHECKS_CHANGES: bool = true;
-
-    /// Whether a prefix that a name is made of must have the syntax of a name, too.
-    const CHECKS_PREFIX: bool = true;
-
-    /// Whether the kind's own rules see to the metadata of a new object, before what is seen to for all kinds.
-    const CHECKS_METADATA: bool = true;
 
     fn validate_name(name: &str) -> Vec<String> {
         crate::field::dns_subdomain(name)
@@ -352,15 +352,6 @@ pub trait Kind:
 /// Objects that come in have passed the strict check against the schema, so that decoding succeeds; where it does not
 /// (a number out of range), the error tells why.
 pub trait Rules: Send + Sync {
-    fn checks_metadata(&self) -> bool {
-        true
-    }
-    fn checks_changes(&self) -> bool {
-        true
-    }
-    fn checks_prefix(&self) -> bool {
-        true
-    }
     fn validate_name(&self, name: &str, object: &Value) -> Vec<String>;
     /// Brings an object of a request into the kind's form where the schema's facts do not do that alone; gives the paths
     /// of unknown fields. The error says why it cannot be of this kind.
@@ -434,18 +425,6 @@ fn with_marked_selector(object: &Value) -> Option<Value> {
 }
 
 impl<K: Kind> Rules for Typed<K> {
-    fn checks_metadata(&self) -> bool {
-        K::CHECKS_METADATA
-    }
-
-    fn checks_changes(&self) -> bool {
-        K::CHECKS_CHANGES
-    }
-
-    fn checks_prefix(&self) -> bool {
-        K::CHECKS_PREFIX
-    }
-
     fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
         K::validate_name_of(name, object)
     }
@@ -616,6 +595,9 @@ pub struct Definition {
     pub orphans_by_default: bool,
     pub storage_prefix: Text,
     pub tells_empty: bool,
+    pub checks_metadata: bool,
+    pub checks_prefix: bool,
+    pub checks_changes: bool,
     /// The name of its type in the schema, `io.k8s.api.core.v1.Pod`.
     pub schema_name: Text,
     pub facts: Facts,
@@ -658,6 +640,9 @@ impl Definition {
             orphans_by_default: about.orphans_by_default,
             storage_prefix: about.storage_prefix.into(),
             tells_empty: about.tells_empty,
+            checks_metadata: about.checks_metadata,
+            checks_prefix: about.checks_prefix,
+            checks_changes: about.checks_changes,
             schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
             conversion: None,
             custom: None,

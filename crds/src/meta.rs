@@ -73,7 +73,7 @@ where
     let rule = Rule {
         namespaced: K::Scope::NAMESPACED,
         standard_finalizers: wants_standard_finalizers(K::GROUP),
-        checks_prefix: K::CHECKS_PREFIX,
+        checks_prefix: K::ABOUT.checks_prefix,
         validate_name: &K::validate_name,
     };
     create(object.metadata(), &rule, errors);

@@ -52,7 +52,7 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
         let rule = meta::Rule {
             namespaced: definition.namespaced,
             standard_finalizers: true,
-            checks_prefix: definition.rules.checks_prefix(),
+            checks_prefix: definition.checks_prefix,
             validate_name: &|name| definition.rules.validate_name(name, &object),
         };
         meta::create(&metadata(&object), &rule, &mut errors);

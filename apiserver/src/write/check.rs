@@ -27,8 +27,8 @@ impl Writer<'_> {
 
     fn is_admin_namespace(&self) -> bool {
         let namespace = self.world.get::<Namespace>("", self.namespace).ok().flatten();
-        let labels = namespace.and_then(|namespace| namespace.metadata.labels.clone());
-        labels.is_some_and(|labels| labels.get(ADMIN_ACCESS_LABEL).is_some_and(|value| value == "true"))
+        let labels = namespace.as_ref().and_then(|namespace| namespace.metadata.labels.as_ref());
+        labels.and_then(|labels| labels.get(ADMIN_ACCESS_LABEL)).is_some_and(|value| value == "true")
     }
 
     /// The namespace that the object must be in; a Namespace is not in itself.
@@ -65,11 +65,11 @@ impl Writer<'_> {
         let rule = Rule {
             namespaced: definition.namespaced,
             standard_finalizers: wants_standard_finalizers(&definition),
-            checks_prefix: definition.rules.checks_prefix(),
+            checks_prefix: definition.checks_prefix,
             validate_name: &|name| definition.rules.validate_name(name, object),
         };
         let own_meta = metadata::read(object)?;
-        if definition.rules.checks_metadata() {
+        if definition.checks_metadata {
             meta::create(&own_meta, &rule, &mut errors);
         }
         let managed = metadata::take_managed(object);
@@ -79,7 +79,7 @@ impl Writer<'_> {
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, None);
         self.refuse(object, &errors)?;
-        if definition.rules.checks_metadata() {
+        if definition.checks_metadata {
             meta::segments(&own_meta, &mut errors);
         } else {
             meta::create_any(&own_meta, definition.namespaced, &mut errors);
@@ -110,7 +110,7 @@ impl Writer<'_> {
         metadata::put_managed(object, managed.0);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
-        if definition.rules.checks_changes() {
+        if definition.checks_changes {
             meta::update_again(&new_meta, &old_meta, wants_standard_finalizers(&definition), &mut errors);
         }
         errors.append(&mut of_kind);

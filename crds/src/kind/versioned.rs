@@ -39,18 +39,6 @@ impl Versioned {
 }
 
 impl Rules for Versioned {
-    fn checks_metadata(&self) -> bool {
-        self.rules.checks_metadata()
-    }
-
-    fn checks_changes(&self) -> bool {
-        self.rules.checks_changes()
-    }
-
-    fn checks_prefix(&self) -> bool {
-        self.rules.checks_prefix()
-    }
-
     fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
         self.rules.validate_name(name, object)
     }

@@ -34,9 +34,9 @@ impl Kind for StorageVersion {
             AGE,
         ],
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("storageversions", "storageversion")
     };
-    const CHECKS_CHANGES: bool = false;
 
     /// `<group>.<resource>`.
     fn validate_name(name: &str) -> Vec<String> {

@@ -44,10 +44,9 @@ impl Kind for Event {
             "source",
             "type",
         ],
+        checks_metadata: false,
         ..About::new("events", "event")
     };
-
-    const CHECKS_METADATA: bool = false;
 
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)

@@ -17,9 +17,9 @@ impl Kind for LimitRange {
         short_names: &["limits"],
         names_itself: true,
         create_on_update: true,
+        checks_changes: false,
         ..About::new("limitranges", "limitrange")
     };
-    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         for item in self.spec.iter_mut().flat_map(|s| &mut s.limits) {

@@ -62,9 +62,9 @@ impl Kind for ReplicationController {
         orphans_by_default: true,
         storage_prefix: "controllers",
         selectable: &["status.replicas"],
+        checks_prefix: false,
         ..About::new("replicationcontrollers", "replicationcontroller")
     };
-    const CHECKS_PREFIX: bool = false;
 
     fn validate_name(name: &str) -> Vec<String> {
         field::long_name(name)

@@ -43,9 +43,9 @@ impl Kind for EndpointSlice {
             AGE,
         ],
         generation: Generation::Own,
+        checks_changes: false,
         ..About::new("endpointslices", "endpointslice")
     };
-    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         for port in self.ports.iter_mut().flatten() {

@@ -60,9 +60,9 @@ impl Kind for FlowSchema {
             ),
         ],
         generation: Generation::Spec,
+        checks_changes: false,
         ..About::new("flowschemas", "flowschema")
     };
-    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         self.spec.get_or_insert_default().matching_precedence.or_set_nonzero(PRECEDENCE);

@@ -63,9 +63,9 @@ impl Kind for PriorityLevelConfiguration {
             AGE,
         ],
         generation: Generation::Spec,
+        checks_changes: false,
         ..About::new("prioritylevelconfigurations", "prioritylevelconfiguration")
     };
-    const CHECKS_CHANGES: bool = false;
 
     fn set_defaults(&mut self) {
         let Some(spec) = &mut self.spec else { return };

@@ -37,10 +37,9 @@ impl Kind for PodDisruptionBudget {
         ],
         generation: Generation::Spec,
         unconditional_update: false,
+        checks_metadata: false,
         ..About::new("poddisruptionbudgets", "poddisruptionbudget")
     };
-
-    const CHECKS_METADATA: bool = false;
 
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)

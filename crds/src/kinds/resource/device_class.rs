@@ -19,9 +19,9 @@ impl Kind for DeviceClass {
         columns: &[NAME, AGE],
         generation: Generation::Spec,
         delete_answer: DeleteAnswer::Object,
+        checks_prefix: false,
         ..About::new("deviceclasses", "deviceclass")
     };
-    const CHECKS_PREFIX: bool = false;
 
     fn validate_name(name: &str) -> Vec<String> {
         field::long_name(name)
