@@ -18,6 +18,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::error::{ApiError, Result};
 
 pub mod event;
+mod fanout;
 pub mod filter;
 pub mod kind;
 pub mod list;

@@ -39,6 +39,14 @@ impl Change {
     }
 }
 
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.definition, &other.definition)
+            && (&self.namespace, &self.name) == (&other.namespace, &other.name)
+            && (&self.labels, &self.fields) == (&other.labels, &other.fields)
+    }
+}
+
 impl Filter {
     pub fn all(definition: Arc<Definition>, namespace: &str) -> Self {
         Self {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{
     event::Event,
+    fanout::Fanout,
     filter::{Change, Filter},
     object::Object,
 };
@@ -22,8 +23,6 @@ use super::{
 /// Changes that are kept for watches that resume.
 const HISTORY_EVENTS_MAX: usize = 8192;
 const HISTORY_BYTES_MAX: usize = 64 << 20;
-/// Changes that wait for one watcher before it is dropped.
-const BACKLOG_EVENTS_MAX: usize = 4096;
 
 pub type Delivery = (Change, Arc<Event>);
 
@@ -35,7 +34,7 @@ pub struct KindCache {
     /// How many events clients were sent.
     told: AtomicU64,
     state: RwLock<State>,
-    watchers: Mutex<Vec<Watcher>>,
+    watchers: Mutex<Fanout>,
 }
 
 #[derive(Default)]
@@ -52,13 +51,6 @@ struct State {
     history_bytes: usize,
     /// Every change after this revision is in the history.
     floor: Revision,
-}
-
-struct Watcher {
-    filter: Filter,
-    /// It has seen everything up to this revision.
-    after: Revision,
-    sender: mpsc::Sender<Delivery>,
 }
 
 /// Where a new watcher begins.
@@ -190,20 +182,11 @@ impl KindCache {
         if events.is_empty() {
             return;
         }
-        let mut watchers = self.watchers.lock();
-        watchers.retain(|watcher| {
-            events.iter().all(|event| {
-                let due = event.revision > watcher.after;
-                let change = due.then(|| watcher.filter.change(event)).flatten();
-                // A full queue is a slow watcher, a closed one is gone: either ends the watch.
-                change.is_none_or(|change| watcher.sender.try_send((change, event.clone())).is_ok())
-            })
-        });
+        self.watchers.lock().tell(&events);
     }
 
     /// Begins a watch: after a revision, or with the objects as they are.
     pub fn register(&self, filter: Filter, after: Option<Revision>, with_state: bool) -> Registered {
-        let (sender, changes) = mpsc::channel(BACKLOG_EVENTS_MAX);
         // The lock of the watchers is held over the read of the state: no change can pass in between.
         let mut watchers = self.watchers.lock();
         let state = self.state.read();
@@ -216,8 +199,7 @@ impl KindCache {
         };
         drop(state);
         let after = after.map_or(revision, |after| after.max(revision));
-        watchers.push(Watcher { filter, after, sender });
-        Registered { start, revision, changes }
+        Registered { start, revision, changes: watchers.add(filter, after) }
     }
 
     /// An event was sent to a client.
@@ -231,12 +213,12 @@ impl KindCache {
     }
 
     pub fn watcher_count(&self) -> usize {
-        self.watchers.lock().len()
+        self.watchers.lock().count()
     }
 
     /// Ends all watches: the history they rely on is gone.
     pub fn end_watches(&self) {
-        self.watchers.lock().clear();
+        self.watchers.lock().end();
     }
 }
 
@@ -303,6 +285,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cache::fanout::BACKLOG_EVENTS_MAX;
 
     fn object(revision: Revision) -> Arc<Object> {
         let value =
