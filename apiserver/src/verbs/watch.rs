@@ -228,9 +228,10 @@ struct Events {
     held: Option<Bytes>,
     changes: tokio::sync::mpsc::Receiver<Delivery>,
     bookmarks: bool,
-    next_bookmark: Pin<Box<Sleep>>,
     last_bookmark: Instant,
-    end: Pin<Box<Sleep>>,
+    end: Instant,
+    /// Until the next bookmark, or the end.
+    rest: Pin<Box<Sleep>>,
     over: bool,
 }
 
@@ -248,7 +249,9 @@ impl Events {
             First::Changes(changes) => (VecDeque::new(), changes.into()),
         };
         let now = Instant::now();
-        let last_bookmark = now + life.saturating_sub(LAST_BOOKMARK);
+        let (end, last_bookmark) = (now + life, now + life.saturating_sub(LAST_BOOKMARK));
+        let bookmarks = bookmarks && life > LAST_BOOKMARK;
+        let first_rest = if bookmarks { last_bookmark.min(now + BOOKMARK_INTERVAL) } else { end };
         Self {
             cache,
             encoder,
@@ -257,10 +260,10 @@ impl Events {
             initial_end: initial_end.then_some(watch.revision),
             held: None,
             changes: watch.changes,
-            bookmarks: bookmarks && life > LAST_BOOKMARK,
-            next_bookmark: Box::pin(tokio::time::sleep_until(last_bookmark.min(now + BOOKMARK_INTERVAL))),
+            bookmarks,
             last_bookmark,
-            end: Box::pin(tokio::time::sleep(life)),
+            end,
+            rest: Box::pin(tokio::time::sleep_until(first_rest)),
             over: false,
         }
     }
@@ -301,19 +304,20 @@ impl Events {
             }
             Poll::Pending => {}
         }
-        if self.end.as_mut().poll_unpin(context).is_ready() {
+        if self.rest.as_mut().poll_unpin(context).is_pending() {
+            return Poll::Pending;
+        }
+        if !self.bookmarks {
             self.over = true;
             return Poll::Ready(None);
         }
-        if self.bookmarks && self.next_bookmark.as_mut().poll_unpin(context).is_ready() {
-            let now = Instant::now();
-            self.bookmarks = now < self.last_bookmark;
-            self.next_bookmark.as_mut().reset(self.last_bookmark.min(now + BOOKMARK_INTERVAL));
-            // Asks to be woken again.
-            context.waker().wake_by_ref();
-            return Poll::Ready(Some(self.encoder.bookmark(revision, false)));
-        }
-        Poll::Pending
+        let now = Instant::now();
+        self.bookmarks = now < self.last_bookmark;
+        let next = if self.bookmarks { self.last_bookmark.min(now + BOOKMARK_INTERVAL) } else { self.end };
+        self.rest.as_mut().reset(next);
+        // Asks to be woken again.
+        context.waker().wake_by_ref();
+        Poll::Ready(Some(self.encoder.bookmark(revision, false)))
     }
 }
 
