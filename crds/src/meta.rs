@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     field::{self, Error, Errors, Path, quote},
@@ -92,19 +92,20 @@ pub fn segments(meta: &ObjectMeta, errors: &mut Errors) {
 }
 
 /// Takes over what an update cannot change, and ignores attempts to.
-pub fn keep(new: &mut ObjectMeta, old: &ObjectMeta) {
-    if new.uid.as_deref().unwrap_or("").is_empty() {
-        new.uid.clone_from(&old.uid);
+pub fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    if new.get("uid").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        take_over(new, old, "uid");
     }
-    new.generation = old.generation;
-    if old.creation_timestamp.is_some() {
-        new.creation_timestamp.clone_from(&old.creation_timestamp);
+    if !new.contains_key("deletionGracePeriodSeconds") {
+        take_over(new, old, "deletionGracePeriodSeconds");
     }
-    if old.deletion_timestamp.is_some() {
-        new.deletion_timestamp.clone_from(&old.deletion_timestamp);
-    }
-    if new.deletion_grace_period_seconds.is_none() {
-        new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    new.remove("generation");
+    ["generation", "creationTimestamp", "deletionTimestamp"].iter().for_each(|name| take_over(new, old, name));
+}
+
+fn take_over(new: &mut Map<String, Value>, old: &Map<String, Value>, name: &str) {
+    if let Some(value) = old.get(name) {
+        new.insert(name.to_owned(), value.clone());
     }
 }
 
@@ -434,11 +435,20 @@ mod tests {
         }
     }
 
+    /// The metadata as an update keeps it, and what it was.
+    fn kept(mut new: Value, old: Value) -> (ObjectMeta, ObjectMeta) {
+        keep(new.as_object_mut().unwrap(), old.as_object().unwrap());
+        (meta(new), meta(old))
+    }
+
     #[test]
     fn change() {
-        let old = meta(json!({"name": "a", "uid": "u", "resourceVersion": "1"}));
-        let mut new = meta(json!({"name": "b", "resourceVersion": "1"}));
-        keep(&mut new, &old);
+        let (new, old) = kept(
+            json!({"name": "b", "resourceVersion": "1", "generation": 7}),
+            json!({"name": "a", "uid": "u", "resourceVersion": "1", "creationTimestamp": "2024-01-01T00:00:00Z"}),
+        );
+        assert_eq!((new.uid.as_deref(), new.generation), (Some("u"), None));
+        assert_eq!(new.creation_timestamp, old.creation_timestamp);
         let mut errors = Errors::new();
         update(&new, &old, false, &mut errors);
         assert_eq!(texts(&errors), ["metadata.name: Invalid value: \"b\": field is immutable"]);
@@ -446,11 +456,10 @@ mod tests {
 
     #[test]
     fn finalizers_of_the_deleted() {
-        let old = meta(
+        let (new, old) = kept(
+            json!({"name": "a", "resourceVersion": "1", "finalizers": ["a/b", "c/d"]}),
             json!({"name": "a", "resourceVersion": "1", "deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["a/b"]}),
         );
-        let mut new = meta(json!({"name": "a", "resourceVersion": "1", "finalizers": ["a/b", "c/d"]}));
-        keep(&mut new, &old);
         let mut errors = Errors::new();
         update_again(&new, &old, true, &mut errors);
         assert_eq!(

@@ -64,9 +64,9 @@ fn run(case: &Value) -> (Vec<Value>, Value) {
         for object in [&mut object, &mut old] {
             object["metadata"]["resourceVersion"] = json!("1");
         }
-        let (mut new_meta, old_meta) = (metadata(&object), metadata(&old));
-        meta::keep(&mut new_meta, &old_meta);
-        object["metadata"] = serde_json::to_value(&new_meta).expect("metadata");
+        let (new, there) = (object["metadata"].as_object_mut(), old["metadata"].as_object());
+        meta::keep(new.expect("metadata"), there.expect("metadata"));
+        let (new_meta, old_meta) = (metadata(&object), metadata(&old));
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
         meta::update_again(&new_meta, &old_meta, true, &mut errors);
         definition.rules.update(&mut object, &old, &request, &mut errors).expect("update");

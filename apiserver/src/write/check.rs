@@ -7,7 +7,7 @@ use crds::{
     meta::{self, Rule},
 };
 use http::StatusCode;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
 
 use super::{Current, Writer};
@@ -93,10 +93,10 @@ impl Writer<'_> {
     pub(super) fn before_update(&mut self, object: &mut Value, old: &Value, sent: &Sent) -> Result<()> {
         metadata::match_namespace(object, self.expected_namespace())?;
         self.same_kind(object)?;
-        let (mut new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
-        let managed = (metadata::take_managed(object), new_meta.managed_fields.take());
-        meta::keep(&mut new_meta, &old_meta);
-        metadata::write(object, &new_meta)?;
+        if let (Some(new), Some(old)) = (metadata::fields(object), old.get("metadata").and_then(Value::as_object)) {
+            meta::keep(new, old);
+        }
+        let managed = metadata::take_managed(object);
         let definition = self.definition.clone();
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
@@ -106,8 +106,8 @@ impl Writer<'_> {
         let warnings = definition.rules.update(object, old, &self.request(true), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
-        let new_meta = ObjectMeta { managed_fields: managed.1, ..metadata::read(object)? };
-        metadata::put_managed(object, managed.0);
+        metadata::put_managed(object, managed);
+        let (new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
         if definition.checks_changes {
