@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 600
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench cluster exchange clients fuzz
+.PHONY: help up down reset test check unit machine bench cluster exchange mutate clients fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,11 @@ exchange: ## let a stock API server and ours take over one another's etcd; STOCK
 	@e2e/setup/install test
 	$(CARGO) build --locked --bin keelson
 	e2e/etcd/exchange target/debug/keelson $(KUBECTL) $(STOCK)
+
+mutate: ## tell what we answer otherwise than a stock API server to mutated requests; STOCK=folder, FILES=some cases
+	@e2e/setup/install test
+	$(CARGO) build --locked -p keelson -p keelson-e2e --bin keelson --example mutate
+	e2e/replay/mutate target/debug/keelson target/debug/examples/mutate $(STOCK) $(FILES)
 
 clients: ## run stock client libraries and Helm; needs Go, Node.js and, for Helm, root
 	@e2e/setup/install test

@@ -14,6 +14,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,9 +22,14 @@ use std::{
 use futures::StreamExt;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use kube::client::Body;
+use hyper_util::rt::TokioExecutor;
+use kube::{
+    client::{Body, ConfigExt},
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tower::ServiceBuilder;
 
 mod compare;
 mod normal;
@@ -60,15 +66,39 @@ pub struct Outcome {
 }
 
 /// An answer as it is compared: status, headers, body.
-type Answer = Value;
+pub type Answer = Value;
+
+impl Server {
+    /// The server that a kubeconfig is for; its certificate is the administrator's.
+    pub async fn open(kubeconfig: &Path) -> Result<Self, ReplayError> {
+        let wrong = |why: String| ReplayError::File { file: kubeconfig.display().to_string(), why };
+        let mut given = Kubeconfig::read_from(kubeconfig).map_err(|e| wrong(e.to_string()))?;
+        let client = async |given: Kubeconfig| {
+            let config = kube::Config::from_custom_kubeconfig(given, &KubeConfigOptions::default()).await;
+            let config = config.map_err(|e| wrong(e.to_string()))?;
+            // Not kube's own stack: it repeats requests that are answered 429.
+            let connector = config.rustls_https_connector().map_err(|e| wrong(e.to_string()))?;
+            let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+            Ok(kube::Client::new(ServiceBuilder::new().layer(config.base_uri_layer()).service(http), "default"))
+        };
+        let admin = client(given.clone()).await?;
+        for user in &mut given.auth_infos {
+            user.auth_info = None;
+        }
+        Ok(Self { admin, anonymous: client(given).await? })
+    }
+
+    /// What the administrator gets from a path.
+    pub async fn get(&self, path: &str) -> Result<Value, ReplayError> {
+        let (_, _, text) = send(&self.admin, "GET", path, &[], String::new()).await?;
+        Ok(parse_body(text))
+    }
+}
 
 /// Runs one file's cases against `server`, in order.
 pub async fn run(server: &Server, stem: &str, cases: &[Case], expected: &[Value]) -> Result<Vec<Outcome>, ReplayError> {
-    let namespace = format!("replay-{stem}");
-    prepare(server, &namespace).await?;
     let wants: HashMap<&str, &Value> = expected.iter().filter_map(|w| Some((w["case"].as_str()?, w))).collect();
-    let mut session =
-        Session { server, variables: HashMap::from([("ns".to_owned(), namespace)]), watches: HashMap::new() };
+    let mut session = Session::new(server, stem).await?;
     let mut outcomes = Vec::new();
     for case in cases {
         let mut want = wants.get(case.name.as_str()).map_or_else(|| json!({"status": "never recorded"}), |w| normal(w));
@@ -124,15 +154,23 @@ impl Drop for Watch {
     }
 }
 
-struct Session<'a> {
+/// One file's way through its cases: what it has captured, and the watches that run beside it.
+pub struct Session<'a> {
     server: &'a Server,
     variables: HashMap<String, String>,
     watches: HashMap<String, Watch>,
 }
 
-impl Session<'_> {
-    /// `None` for a case that only starts a watch.
-    async fn run(&mut self, case: &Case) -> Result<Option<Answer>, ReplayError> {
+impl<'a> Session<'a> {
+    /// In the file's own namespace, which is made.
+    pub async fn new(server: &'a Server, stem: &str) -> Result<Self, ReplayError> {
+        let namespace = format!("replay-{stem}");
+        prepare(server, &namespace).await?;
+        Ok(Self { server, variables: HashMap::from([("ns".to_owned(), namespace)]), watches: HashMap::new() })
+    }
+
+    /// Sends a case; `None` for one that only starts a watch.
+    pub async fn run(&mut self, case: &Case) -> Result<Option<Answer>, ReplayError> {
         for fill in case.all("fill") {
             let mut words = fill.splitn(3, ' ');
             let (name, count) = (words.next().unwrap_or(""), words.next().and_then(|n| n.parse().ok()).unwrap_or(0));

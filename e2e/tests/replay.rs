@@ -15,13 +15,6 @@ use apiserver::{
     start::{Config, StoreKind},
 };
 use e2e::replay::{self, Server};
-use hyper_util::rt::TokioExecutor;
-use kube::{
-    Client,
-    client::ConfigExt,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use tower::ServiceBuilder;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("replay")
@@ -34,20 +27,8 @@ async fn server(data: &Path) -> (apiserver::start::Running, Server) {
     // The range of the recorded server.
     config.service_range = "10.0.0.0/16".parse().unwrap();
     let running = Apiserver::start(config).await.unwrap();
-    let mut kubeconfig = Kubeconfig::read_from(&running.admin_kubeconfig).unwrap();
-    let client = async |kubeconfig: Kubeconfig| {
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        // Not kube's own stack: it repeats requests that are answered 429.
-        let connector = config.rustls_https_connector().unwrap();
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Client::new(ServiceBuilder::new().layer(config.base_uri_layer()).service(http), "default")
-    };
-    let admin = client(kubeconfig.clone()).await;
-    for user in &mut kubeconfig.auth_infos {
-        user.auth_info = None;
-    }
-    let anonymous = client(kubeconfig).await;
-    (running, Server { admin, anonymous })
+    let server = Server::open(&running.admin_kubeconfig).await.unwrap();
+    (running, server)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ patterns! {
     AGE = r"^(\d+[smhdy])+$";
     FINGERPRINT = r"X509SHA256=[0-9a-f]{64}";
     TOKEN_VOLUME = r"kube-api-access-[a-z0-9]{5}";
-    REVISION = r#"(resourceVersion|resource version|revision)([ :="]+)\d+"#;
+    REVISION = r#"(resourceVersion|resource version|revision)([ :="\\]+)\d+"#;
 }
 
 /// The value with everything that is particular to one run replaced.

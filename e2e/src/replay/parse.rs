@@ -12,6 +12,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// A plain request.
+    pub fn request(method: &str, path: String, headers: Vec<(String, String)>, body: String) -> Self {
+        Self { method: method.to_owned(), path, headers, body, ..Self::default() }
+    }
+
     pub fn all<'a>(&'a self, directive: &'a str) -> impl Iterator<Item = &'a str> {
         self.directives.iter().filter(move |(name, _)| name == directive).map(|(_, argument)| argument.as_str())
     }
