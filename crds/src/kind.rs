@@ -186,7 +186,7 @@ pub struct About {
     pub storage_prefix: &'static str,
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [&'static str],
-    /// The rules tell lists and maps that are empty from those that are not there, in updates too.
+    /// Lists and maps that are empty are told from those that are not there even after defaults.
     pub tells_empty: bool,
     /// The kind's own rules see to the metadata of a new object, before what is seen to for all kinds.
     pub checks_metadata: bool,
