@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crds::{
     kind::{Definition, Gvk, split_group_version},
+    kinds,
     schema::{Schema, TypeId, decode, encode, protobuf},
 };
 use serde_json::Value;
@@ -40,8 +41,9 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
         Some((schema, ty)) => decode::json(schema, ty, &json),
         None => decode::any(&json),
     };
-    let decoded = decoded.map_err(|why| cannot(&why))?;
+    let mut decoded = decoded.map_err(|why| cannot(&why))?;
     same_version(kind, &given)?;
+    accept(kind, &mut decoded.value).map_err(|why| cannot(&why))?;
     let object = named(decoded.value, kind);
     let warnings = judged(validation, repeated, decoded.strict).map_err(|why| cannot(&why))?;
     Ok(Decoded { object, warnings })
@@ -138,6 +140,7 @@ fn protobuf_object(
     let (schema, ty) = typed::type_of(kind).ok_or_else(|| unrecognized(&"it has no protobuf form"))?;
     let mut object = protobuf::decode(schema, body, Some(ty)).map_err(|why| cannot_be_handled(kind, &given, &why))?;
     same_version(kind, &given)?;
+    accept(kind, &mut object).map_err(|why| cannot_be_handled(kind, &given, &why))?;
     encode::canonical(schema, ty, &mut object);
     Ok(Decoded { object: named(object, kind), warnings: Vec::new() })
 }
@@ -247,9 +250,18 @@ fn value_by(
         return Err((object, why.map(|e| e.message().to_owned()).unwrap_or_default()));
     }
     match read(schema, ty, &object) {
-        Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
+        Ok(mut decoded) => match accept(kind, &mut decoded.value) {
+            Ok(()) => Ok((named(decoded.value, kind), decoded.strict)),
+            Err(why) => Err((object, why)),
+        },
         Err(why) => Err((object, why.to_string())),
     }
+}
+
+/// Whether an object that fits its type is of its kind; the error tells why it is not.
+fn accept(kind: &Gvk, object: &mut Value) -> std::result::Result<(), String> {
+    let definition = kinds::all().find(|definition| definition.gvk == *kind);
+    definition.map_or(Ok(()), |definition| definition.rules.accept(object).map(drop))
 }
 
 /// The Go package of the internal type, which errors name.
