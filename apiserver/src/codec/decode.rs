@@ -229,16 +229,24 @@ fn whole(value: &Value) -> bool {
 
 /// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
 pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
-    value_by(decode::value, object, kind)
+    value_by(
+        |schema, ty, object| {
+            let mut decoded = decode::value(schema, ty, object).map_err(|why| why.to_string())?;
+            accept(kind, &mut decoded.value)?;
+            Ok(decoded)
+        },
+        object,
+        kind,
+    )
 }
 
-/// The same for what upstream converts rather than reads.
+/// The same for what upstream converts rather than reads; whether it is to [`accept`] is asked apart.
 pub fn converted(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
-    value_by(decode::converted, object, kind)
+    value_by(|schema, ty, object| decode::converted(schema, ty, object).map_err(|why| why.to_string()), object, kind)
 }
 
 fn value_by(
-    read: fn(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, decode::DecodeError>,
+    read: impl FnOnce(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, String>,
     object: Value,
     kind: &Gvk,
 ) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
@@ -250,16 +258,13 @@ fn value_by(
         return Err((object, why.map(|e| e.message().to_owned()).unwrap_or_default()));
     }
     match read(schema, ty, &object) {
-        Ok(mut decoded) => match accept(kind, &mut decoded.value) {
-            Ok(()) => Ok((named(decoded.value, kind), decoded.strict)),
-            Err(why) => Err((object, why)),
-        },
-        Err(why) => Err((object, why.to_string())),
+        Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
+        Err(why) => Err((object, why)),
     }
 }
 
 /// Whether an object that fits its type is of its kind; the error tells why it is not.
-fn accept(kind: &Gvk, object: &mut Value) -> std::result::Result<(), String> {
+pub fn accept(kind: &Gvk, object: &mut Value) -> std::result::Result<(), String> {
     let definition = kinds::all().find(|definition| definition.gvk == *kind);
     definition.map_or(Ok(()), |definition| definition.rules.accept(object).map(drop))
 }

@@ -135,6 +135,11 @@ fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
     Ok((decoded.value, strict))
 }
 
+/// What upstream passes on without a thought of whose mistake it was.
+fn internal(why: String) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+}
+
 struct Patch<'a> {
     kind: Kind,
     gvk: &'a Gvk,
@@ -161,7 +166,12 @@ impl Patch<'_> {
             Some(definition) if definition.is_custom() => ApiError::bad_request(why),
             _ => self.unconvertible(&why),
         })?;
-        Ok(checked.0)
+        let mut object = checked.0;
+        self.accept(&mut object).map_err(|why| {
+            let applied = apply::described(&self.body);
+            internal(format!("failed to convert to unversioned ({applied}): {why}"))
+        })?;
+        Ok(object)
     }
 
     /// What strict validation says of keys that are given twice, once the apply has succeeded.
@@ -213,24 +223,31 @@ impl Patch<'_> {
         let why = format!(
             "failed to convert new object ({applied}) to proper version: unable to convert unstructured object to {of}: {why}"
         );
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+        internal(why)
+    }
+
+    /// Whether what has been converted rather than read is of the kind.
+    fn accept(&self, object: &mut Value) -> std::result::Result<(), String> {
+        match &self.definition {
+            Some(definition) if definition.is_custom() => Ok(()),
+            _ => decode::accept(self.gvk, object),
+        }
     }
 
     /// Unknown fields and wrong types that the patch has brought in.
     fn checked(&self, patched: Value, old: &Value, strict: Vec<String>) -> Result<(Value, Vec<String>)> {
         let whole = (self.validation == FieldValidation::Strict).then(|| patched.clone());
         let checked = self.decoded(patched);
-        let (object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, old, &why))?;
+        let (mut object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, old, &why))?;
         let found: Vec<String> = strict.into_iter().chain(unknown).collect();
-        match self.validation {
-            FieldValidation::Ignore => Ok((object, Vec::new())),
-            FieldValidation::Warn => Ok((object, found)),
-            FieldValidation::Strict if found.is_empty() => Ok((object, found)),
-            FieldValidation::Strict => {
-                let why = format!("strict decoding error: {}", found.join(", "));
-                Err(self.invalid(whole.as_ref().unwrap_or(&object), old, &why))
-            }
+        if self.validation == FieldValidation::Strict && !found.is_empty() {
+            let why = format!("strict decoding error: {}", found.join(", "));
+            return Err(self.invalid(whole.as_ref().unwrap_or(&object), old, &why));
         }
+        if self.kind == Kind::Strategic {
+            self.accept(&mut object).map_err(internal)?;
+        }
+        Ok((object, if self.validation == FieldValidation::Ignore { Vec::new() } else { found }))
     }
 
     fn invalid(&self, patched: &Value, old: &Value, why: &str) -> ApiError {
