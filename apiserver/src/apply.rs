@@ -219,14 +219,14 @@ fn set_managed_fields(object: &mut Value, entries: Option<Value>) {
 }
 
 /// `apps/v1, Kind=Deployment`
-fn gvk(object: &Value) -> String {
+pub fn gvk(object: &Value) -> String {
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let slash = if text("apiVersion").contains('/') { "" } else { "/" };
     format!("{slash}{}, Kind={}", text("apiVersion"), text("kind"))
 }
 
 /// `default/web; apps/v1, Kind=Deployment`
-fn described(object: &Value) -> String {
+pub fn described(object: &Value) -> String {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     format!("{}/{}; {}", text("/metadata/namespace"), text("/metadata/name"), gvk(object))
 }

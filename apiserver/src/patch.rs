@@ -5,6 +5,7 @@
 
 mod json;
 mod merge;
+pub mod opened;
 pub mod print;
 mod strategic;
 

@@ -1,10 +1,12 @@
 //! Whether two objects say the same, however they say it: an empty list is none, `1000m` is `1`.
 
+mod plain;
+
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use self::plain::Plain;
 use crate::{
     field::{Error, Errors},
     go,
@@ -12,13 +14,7 @@ use crate::{
 };
 
 pub fn same<T: Serialize>(a: &T, b: &T) -> bool {
-    let plain = |object: &T| {
-        serde_json::to_value(object).map(|mut value| {
-            prune(&mut value);
-            value
-        })
-    };
-    matches!((plain(a), plain(b)), (Ok(a), Ok(b)) if a == b)
+    matches!((a.serialize(Plain), b.serialize(Plain)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// What may not change: a plain value.
@@ -35,19 +31,22 @@ pub fn immutable_struct<T: Serialize>(new: &T, old: &T, type_name: &str, path: i
     }
 }
 
-/// Drops what is null or an empty list.
-fn prune(value: &mut Value) {
-    let empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    };
-    match value {
-        Value::Object(fields) => {
-            fields.values_mut().for_each(prune);
-            fields.retain(|_, value| !empty(value));
-        }
-        Value::Array(items) => items.iter_mut().for_each(prune),
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodSpec, Volume};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn empty_lists_and_maps_are_none_but_empty_structs_are_some() {
+        let spec = |value| serde_json::from_value::<PodSpec>(value).unwrap();
+        let bare = spec(json!({"containers": [{"name": "a"}]}));
+        let hollow = spec(json!({"containers": [{"name": "a", "env": []}], "nodeSelector": {}, "volumes": []}));
+        assert!(same(&bare, &hollow));
+        assert!(!same(&bare, &spec(json!({"containers": [{"name": "a"}], "affinity": {}}))));
+        let volume = |value| serde_json::from_value::<Volume>(value).unwrap();
+        assert!(!same(&volume(json!({"name": "v", "emptyDir": {}})), &volume(json!({"name": "v"}))));
+        assert!(same(&(1, Some("x"), vec!["y"]), &(1, Some("x"), vec!["y"])));
     }
 }

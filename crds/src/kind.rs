@@ -186,7 +186,7 @@ pub struct About {
     pub storage_prefix: &'static str,
     /// Field selectors beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [&'static str],
-    /// The rules tell lists and maps that are empty from those that are not there, in updates too.
+    /// Lists and maps that are empty are told from those that are not there even after defaults.
     pub tells_empty: bool,
     /// The kind's own rules see to the metadata of a new object, before what is seen to for all kinds.
     pub checks_metadata: bool,
@@ -284,6 +284,12 @@ pub trait Kind:
     /// The same where what is in the object, as it was sent, says what its name must be.
     fn validate_name_of(name: &str, _object: &Value) -> Vec<String> {
         Self::validate_name(name)
+    }
+
+    /// Why an object that fits the schema cannot be read as of this kind, in upstream's words: what its conversion asks
+    /// for beside.
+    fn unreadable(_object: &Value) -> Option<String> {
+        None
     }
 
     fn set_defaults(&mut self) {}
@@ -406,10 +412,30 @@ struct Typed<K>(PhantomData<fn() -> K>);
 fn decode<K: Kind>(object: &Value) -> Result<K, serde_json::Error> {
     let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
     let object = marked.as_ref().unwrap_or(object);
-    K::deserialize(object).or_else(|error| match condition::with_zero_times(object) {
-        Some(filled) => K::deserialize(&filled),
-        None => Err(error),
+    K::deserialize(object).or_else(|_| {
+        let filled = condition::with_zero_times(object);
+        let mut object = filled.unwrap_or_else(|| object.clone());
+        K::deserialize(&object).or_else(|still| {
+            loosen(&mut object, true);
+            // What is wrong yet is told as it was before.
+            K::deserialize(&object).map_err(|_| still)
+        })
     })
+}
+
+/// Takes out what Go reads as nothing and our types do not: nulls in maps, objects within others that leave it empty what
+/// they are.
+fn loosen(value: &mut Value, is_whole: bool) {
+    match value {
+        Value::Object(fields) => {
+            let says_nothing =
+                |name: &str, value: &Value| !is_whole && matches!(name, "apiVersion" | "kind") && value == "";
+            fields.retain(|name, value| !value.is_null() && !says_nothing(name, value));
+            fields.values_mut().for_each(|value| loosen(value, false));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| loosen(item, false)),
+        _ => {}
+    }
 }
 
 fn selector(object: &Value) -> Option<&Map<String, Value>> {
@@ -427,6 +453,10 @@ fn with_marked_selector(object: &Value) -> Option<Value> {
 impl<K: Kind> Rules for Typed<K> {
     fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
         K::validate_name_of(name, object)
+    }
+
+    fn accept(&self, object: &mut Value) -> Result<Vec<String>, String> {
+        K::unreadable(object).map_or_else(|| Ok(Vec::new()), Err)
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crds::{
     kind::{Definition, Gvk, split_group_version},
+    kinds,
     schema::{Schema, TypeId, decode, encode, protobuf},
 };
 use serde_json::Value;
@@ -40,8 +41,9 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
         Some((schema, ty)) => decode::json(schema, ty, &json),
         None => decode::any(&json),
     };
-    let decoded = decoded.map_err(|why| cannot(&why))?;
+    let mut decoded = decoded.map_err(|why| cannot(&why))?;
     same_version(kind, &given)?;
+    accept(kind, &mut decoded.value).map_err(|why| cannot(&why))?;
     let object = named(decoded.value, kind);
     let warnings = judged(validation, repeated, decoded.strict).map_err(|why| cannot(&why))?;
     Ok(Decoded { object, warnings })
@@ -138,6 +140,7 @@ fn protobuf_object(
     let (schema, ty) = typed::type_of(kind).ok_or_else(|| unrecognized(&"it has no protobuf form"))?;
     let mut object = protobuf::decode(schema, body, Some(ty)).map_err(|why| cannot_be_handled(kind, &given, &why))?;
     same_version(kind, &given)?;
+    accept(kind, &mut object).map_err(|why| cannot_be_handled(kind, &given, &why))?;
     encode::canonical(schema, ty, &mut object);
     Ok(Decoded { object: named(object, kind), warnings: Vec::new() })
 }
@@ -226,16 +229,24 @@ fn whole(value: &Value) -> bool {
 
 /// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
 pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
-    value_by(decode::value, object, kind)
+    value_by(
+        |schema, ty, object| {
+            let mut decoded = decode::value(schema, ty, object).map_err(|why| why.to_string())?;
+            accept(kind, &mut decoded.value)?;
+            Ok(decoded)
+        },
+        object,
+        kind,
+    )
 }
 
-/// The same for what upstream converts rather than reads.
+/// The same for what upstream converts rather than reads; whether it is to [`accept`] is asked apart.
 pub fn converted(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
-    value_by(decode::converted, object, kind)
+    value_by(|schema, ty, object| decode::converted(schema, ty, object).map_err(|why| why.to_string()), object, kind)
 }
 
 fn value_by(
-    read: fn(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, decode::DecodeError>,
+    read: impl FnOnce(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, String>,
     object: Value,
     kind: &Gvk,
 ) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
@@ -248,8 +259,14 @@ fn value_by(
     }
     match read(schema, ty, &object) {
         Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
-        Err(why) => Err((object, why.to_string())),
+        Err(why) => Err((object, why)),
     }
+}
+
+/// Whether an object that fits its type is of its kind; the error tells why it is not.
+pub fn accept(kind: &Gvk, object: &mut Value) -> std::result::Result<(), String> {
+    let definition = kinds::all().find(|definition| definition.gvk == *kind);
+    definition.map_or(Ok(()), |definition| definition.rules.accept(object).map(drop))
 }
 
 /// The Go package of the internal type, which errors name.

@@ -200,7 +200,7 @@ fn find<'a>(document: &'a mut Value, pointer: &str) -> Option<(Container<'a>, St
     Some((container, unescape(last)))
 }
 
-fn unescape(part: &str) -> String {
+pub(super) fn unescape(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
 }
 

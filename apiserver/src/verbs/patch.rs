@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crds::{
     field::{self, Path},
     kind::{Definition, Gvk, ScalePaths},
-    schema::{Schema, TypeId},
+    schema::{Schema, TypeId, encode},
 };
 use http::{StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails;
@@ -18,7 +18,7 @@ use crate::{
     error::{ApiError, Result},
     metadata,
     options::{FieldValidation, WriteOptions},
-    patch,
+    patch::{self, opened, opened::Opened},
     pipeline::Apiserver,
     route::Target,
     write::{Missing, Writer, Written},
@@ -135,6 +135,11 @@ fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
     Ok((decoded.value, strict))
 }
 
+/// What upstream passes on without a thought of whose mistake it was.
+fn internal(why: String) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+}
+
 struct Patch<'a> {
     kind: Kind,
     gvk: &'a Gvk,
@@ -157,11 +162,16 @@ impl Patch<'_> {
         let (schema, ty) = self.schema()?;
         let object = applier.with_manager(force, |manager| apply::apply(schema, ty, live, &self.body, manager))?;
         // What Go would hold of it: no nulls.
-        let checked = self.decoded(object).map_err(|(object, why)| match &self.definition {
+        let checked = self.decoded(object).map_err(|(_, why)| match &self.definition {
             Some(definition) if definition.is_custom() => ApiError::bad_request(why),
-            _ => self.unconvertible(&object, &why),
+            _ => self.unconvertible(&why),
         })?;
-        Ok(checked.0)
+        let mut object = checked.0;
+        self.accept(&mut object).map_err(|why| {
+            let applied = apply::described(&self.body);
+            internal(format!("failed to convert to unversioned ({applied}): {why}"))
+        })?;
+        Ok(object)
     }
 
     /// What strict validation says of keys that are given twice, once the apply has succeeded.
@@ -195,7 +205,7 @@ impl Patch<'_> {
                 patch::strategic(schema, ty, old.clone(), &self.body)?
             }
         };
-        self.checked(patched, strict)
+        self.checked(patched, old, strict)
     }
 
     fn decoded(&self, object: Value) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
@@ -206,39 +216,56 @@ impl Patch<'_> {
         }
     }
 
-    /// What is told of an apply whose result does not fit the kind.
-    fn unconvertible(&self, object: &Value, why: &str) -> ApiError {
-        let (namespace, name) = (metadata::text(object, "namespace"), metadata::text(object, "name"));
-        let (version, kind) = (self.gvk.api_version(), &self.gvk.kind);
-        let of = format!("{version}, Kind={kind}");
+    /// What is told of an apply whose result does not fit the kind: what was applied, not what came out.
+    fn unconvertible(&self, why: &str) -> ApiError {
+        let of = apply::gvk(&self.body);
+        let applied = apply::described(&self.body);
         let why = format!(
-            "failed to convert new object ({namespace}/{name}; {of}) to proper version: unable to convert unstructured \
-             object to {of}: {why}"
+            "failed to convert new object ({applied}) to proper version: unable to convert unstructured object to {of}: {why}"
         );
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+        internal(why)
     }
 
-    /// Unknown fields and wrong types that the patch has brought in.
-    fn checked(&self, patched: Value, strict: Vec<String>) -> Result<(Value, Vec<String>)> {
-        let checked = self.decoded(patched);
-        let (object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, &why))?;
-        let found: Vec<String> = strict.into_iter().chain(unknown).collect();
-        match self.validation {
-            FieldValidation::Ignore => Ok((object, Vec::new())),
-            FieldValidation::Warn => Ok((object, found)),
-            FieldValidation::Strict if found.is_empty() => Ok((object, found)),
-            FieldValidation::Strict => {
-                let why = format!("strict decoding error: {}", found.join(", "));
-                Err(self.invalid(&object, &why))
-            }
+    /// Whether what has been converted rather than read is of the kind.
+    fn accept(&self, object: &mut Value) -> std::result::Result<(), String> {
+        match &self.definition {
+            Some(definition) if definition.is_custom() => Ok(()),
+            _ => decode::accept(self.gvk, object),
         }
     }
 
-    fn invalid(&self, patched: &Value, why: &str) -> ApiError {
-        let shown = match self.kind {
-            Kind::Strategic => patch::print::plain(&self.body),
-            _ => patched.to_string(),
+    /// Unknown fields and wrong types that the patch has brought in.
+    fn checked(&self, patched: Value, old: &Value, strict: Vec<String>) -> Result<(Value, Vec<String>)> {
+        let whole = (self.validation == FieldValidation::Strict).then(|| patched.clone());
+        let checked = self.decoded(patched);
+        let (mut object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, old, &why))?;
+        let found: Vec<String> = strict.into_iter().chain(unknown).collect();
+        if self.validation == FieldValidation::Strict && !found.is_empty() {
+            let why = format!("strict decoding error: {}", found.join(", "));
+            return Err(self.invalid(whole.as_ref().unwrap_or(&object), old, &why));
+        }
+        if self.kind == Kind::Strategic {
+            self.accept(&mut object).map_err(internal)?;
+        }
+        Ok((object, if self.validation == FieldValidation::Ignore { Vec::new() } else { found }))
+    }
+
+    fn invalid(&self, patched: &Value, old: &Value, why: &str) -> ApiError {
+        ApiError::invalid("", "", "", &[field::Error::invalid(Path::new("patch"), self.shown(patched, old), why)])
+    }
+
+    /// The patch, or what it has made of the object that was there.
+    fn shown(&self, patched: &Value, old: &Value) -> String {
+        let opened = match self.kind {
+            Kind::Strategic => return patch::print::plain(&self.body),
+            Kind::Json => Opened::by_operations(&self.body),
+            Kind::Merge | Kind::Apply => Opened::by_merge(old, &self.body),
         };
-        ApiError::invalid("", "", "", &[field::Error::invalid(Path::new("patch"), shown, why)])
+        let is_custom = self.definition.as_ref().is_some_and(|definition| definition.is_custom());
+        match self.schema() {
+            Ok((schema, ty)) if !is_custom => opened::text(schema, ty, patched, &opened),
+            // Nothing is declared that would set an order.
+            _ => String::from_utf8_lossy(&encode::any(patched)).into_owned(),
+        }
     }
 }

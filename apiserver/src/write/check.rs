@@ -100,9 +100,7 @@ impl Writer<'_> {
         let definition = self.definition.clone();
         // What the kind prepares is part of what is checked, so its errors are put behind those of the metadata.
         let mut of_kind = Errors::new();
-        if definition.tells_empty {
-            sent.restore(object);
-        }
+        sent.restore(object);
         let warnings = definition.rules.update(object, old, &self.request(true), &mut of_kind).map_err(undecodable)?;
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));

@@ -1,16 +1,43 @@
-//! Fields of features that v1.36 has switched off unless asked for: they are dropped, as if they were not there.
+//! Fields of features that v1.36 has switched off unless asked for: they are dropped, as if they were not there, unless
+//! what is stored has them.
 
-use k8s_openapi::api::core::v1::{PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Lifecycle, PodSpec, PodStatus, VolumeProjection};
 
 use super::container;
 
-pub fn drop_disabled(spec: &mut PodSpec) {
-    spec.scheduling_group = None;
+/// `old` is what is stored; none: it is new.
+pub fn drop_disabled(spec: &mut PodSpec, old: Option<&PodSpec>) {
+    if old.is_none_or(|old| old.scheduling_group.is_none()) {
+        spec.scheduling_group = None;
+    }
+    let (bundles, certificates) = (
+        projects(old, |source| source.cluster_trust_bundle.is_some()),
+        projects(old, |source| source.pod_certificate.is_some()),
+    );
     let projected = spec.volumes.iter_mut().flatten().filter_map(|v| v.projected.as_mut());
     for source in projected.flat_map(|p| p.sources.iter_mut().flatten()) {
-        source.cluster_trust_bundle = None;
-        source.pod_certificate = None;
+        source.cluster_trust_bundle.take_if(|_| !bundles);
+        source.pod_certificate.take_if(|_| !certificates);
     }
+    if !has_stop_signals(old) {
+        drop_stop_signals(spec);
+    }
+}
+
+fn projects(spec: Option<&PodSpec>, what: impl Fn(&VolumeProjection) -> bool) -> bool {
+    let volumes = spec.into_iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let projected = volumes.filter_map(|volume| volume.projected.as_ref());
+    projected.flat_map(|projected| projected.sources.iter().flatten()).any(what)
+}
+
+fn has_stop_signals(spec: Option<&PodSpec>) -> bool {
+    let Some(spec) = spec else { return false };
+    let plain = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| &c.lifecycle);
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| &c.lifecycle);
+    plain.chain(ephemeral).flatten().any(|lifecycle: &Lifecycle| lifecycle.stop_signal.is_some())
+}
+
+fn drop_stop_signals(spec: &mut PodSpec) {
     container::change(spec, |container| {
         let Some(lifecycle) = &mut container.lifecycle else {
             return;

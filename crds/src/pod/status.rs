@@ -241,7 +241,14 @@ fn families(name: &str, ips: &[String], known: &[String], shown: String, errors:
     for (i, ip) in ips.iter().enumerate().filter(|(_, ip)| !known.contains(ip)) {
         extend(errors, list.index(i), ip, syntax::ip(ip));
     }
-    if ips.len() > 1 && (!syntax::is_dual_stack(ips) || ips.len() > 2) {
+    if ips.len() < 2 {
+        return;
+    }
+    let wrong = ips.iter().enumerate().find(|(_, ip)| syntax::parse_ip(ip).is_none());
+    if let Some((i, ip)) = wrong {
+        errors.push(Error::internal(list, format!("failed to check for dual stack with error:invalid IP[{i}]: {ip}")));
+    }
+    if wrong.is_some() || !syntax::is_dual_stack(ips) || ips.len() > 2 {
         let why = "may specify no more than one IP for each IP family";
         errors.push(Error::invalid(list, "", why).showing(shown));
     }

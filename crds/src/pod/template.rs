@@ -21,7 +21,7 @@ pub fn set_defaults(template: &mut PodTemplateSpec) {
 /// Drops what is switched off.
 pub fn prepare(template: &mut PodTemplateSpec) {
     if let Some(spec) = &mut template.spec {
-        feature::drop_disabled(spec);
+        feature::drop_disabled(spec, None);
     }
 }
 

@@ -164,6 +164,16 @@ pub fn json(schema: &Schema, id: TypeId, value: &Value) -> Vec<u8> {
     out
 }
 
+/// Appends a value of a declared shape; the value need not be canonical.
+pub fn shape(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) {
+    write_shape(schema, shape, value, out);
+}
+
+/// Appends a text as Go escapes it.
+pub fn text(text: &str, out: &mut Vec<u8>) {
+    write_text(text, out);
+}
+
 /// Writes a value of no declared type: keys in alphabetical order.
 pub fn any(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);

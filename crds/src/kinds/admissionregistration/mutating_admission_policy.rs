@@ -39,6 +39,7 @@ impl Kind for MutatingAdmissionPolicy {
         ],
         generation: Generation::Spec,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("mutatingadmissionpolicies", "mutatingadmissionpolicy")
     };
 

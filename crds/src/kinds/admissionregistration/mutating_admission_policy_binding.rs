@@ -37,6 +37,7 @@ impl Kind for MutatingAdmissionPolicyBinding {
         ],
         generation: Generation::Spec,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding")
     };
 

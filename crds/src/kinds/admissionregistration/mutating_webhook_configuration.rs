@@ -27,8 +27,9 @@ impl Kind for MutatingWebhookConfiguration {
             ),
             AGE,
         ],
-        generation: Generation::Spec,
+        generation: Generation::Own,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("mutatingwebhookconfigurations", "mutatingwebhookconfiguration")
     };
 
@@ -36,6 +37,17 @@ impl Kind for MutatingWebhookConfiguration {
         for hook in self.webhooks.iter_mut().flatten() {
             hook.set_defaults();
             hook.reinvocation_policy.get_or_insert_with(|| "Never".to_owned());
+        }
+    }
+
+    fn prepare_create(&mut self, _request: &Request) {
+        self.metadata.generation = Some(1);
+    }
+
+    /// Upstream takes what is empty for a change of what is not there.
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        if self.webhooks != old.webhooks {
+            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
         }
     }
 

@@ -47,6 +47,7 @@ impl Kind for ValidatingAdmissionPolicy {
         ],
         generation: Generation::Spec,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("validatingadmissionpolicies", "validatingadmissionpolicy")
     };
 

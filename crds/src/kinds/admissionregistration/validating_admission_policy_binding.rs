@@ -37,6 +37,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
         ],
         generation: Generation::Spec,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("validatingadmissionpolicybindings", "validatingadmissionpolicybinding")
     };
 

@@ -27,14 +27,26 @@ impl Kind for ValidatingWebhookConfiguration {
             ),
             AGE,
         ],
-        generation: Generation::Spec,
+        generation: Generation::Own,
         unconditional_update: false,
+        checks_changes: false,
         ..About::new("validatingwebhookconfigurations", "validatingwebhookconfiguration")
     };
 
     fn set_defaults(&mut self) {
         for hook in self.webhooks.iter_mut().flatten() {
             hook.set_defaults();
+        }
+    }
+
+    fn prepare_create(&mut self, _request: &Request) {
+        self.metadata.generation = Some(1);
+    }
+
+    /// Upstream takes what is empty for a change of what is not there.
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        if self.webhooks != old.webhooks {
+            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
         }
     }
 

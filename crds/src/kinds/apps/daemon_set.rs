@@ -1,5 +1,7 @@
 //! DaemonSet (apps/v1).
 
+use std::num::IntErrorKind;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use super::deployment::collisions_only_grow;
 use crate::{
     equal,
-    field::{Error, Errors, Path, not_negative},
+    field::{self, Error, Errors, Path, not_negative},
     given::Text,
     go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
@@ -73,6 +75,16 @@ impl Kind for DaemonSet {
     const NEEDS_SELECTOR: bool = true;
 
     const INNER_ANNOTATIONS: &'static [&'static str] = &[TEMPLATE_GENERATION];
+
+    /// The annotation is a field of upstream's internal form: it must be a number.
+    fn unreadable(object: &Value) -> Option<String> {
+        let text = object.get("metadata")?.get("annotations")?.get(TEMPLATE_GENERATION)?.as_str()?;
+        let why = match text.parse::<i64>().err()?.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        Some(format!("strconv.ParseInt: parsing {}: {why}", field::quote(text)))
+    }
 
     fn set_defaults(&mut self) {
         let spec = self.spec.get_or_insert_default();

@@ -45,6 +45,7 @@ impl Kind for Event {
             "type",
         ],
         checks_metadata: false,
+        checks_changes: false,
         ..About::new("events", "event")
     };
 

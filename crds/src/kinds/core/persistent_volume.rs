@@ -89,6 +89,7 @@ impl Kind for PersistentVolume {
         ],
         delete_answer: DeleteAnswer::Object,
         selectable: &["name"],
+        checks_changes: false,
         ..About::new("persistentvolumes", "persistentvolume")
     };
 

@@ -95,7 +95,7 @@ impl Kind for Pod {
         self.metadata.generation = Some(1);
         let class = pod::qos::class_of(self).to_owned();
         let spec = self.spec.get_or_insert_default();
-        pod::feature::drop_disabled(spec);
+        pod::feature::drop_disabled(spec, None);
         let labels = self.metadata.labels.clone().unwrap_or_default();
         add_label_keys(spec, &labels);
         let conditions = (!spec.scheduling_gates.items().is_empty()).then(|| vec![gated(request.now)]);
@@ -110,6 +110,7 @@ impl Kind for Pod {
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
+        drop_disabled(self, old);
         count_generation(self, old);
     }
 
@@ -131,6 +132,7 @@ impl Kind for Pod {
             "resize" => pod::resize::keep_all_but_resources(self, old),
             _ => return,
         }
+        drop_disabled(self, old);
         count_generation(self, old);
     }
 
@@ -218,6 +220,13 @@ impl Kind for Pod {
         } else {
             asked
         })
+    }
+}
+
+/// Drops what is switched off and was not there before.
+fn drop_disabled(new: &mut Pod, old: &Pod) {
+    if let Some(spec) = &mut new.spec {
+        pod::feature::drop_disabled(spec, old.spec.as_ref());
     }
 }
 

@@ -38,7 +38,7 @@ impl Kind for NetworkPolicy {
             ),
             AGE,
         ],
-        generation: Generation::Spec,
+        generation: Generation::Own,
         ..About::new("networkpolicies", "networkpolicy")
     };
 
@@ -52,6 +52,17 @@ impl Kind for NetworkPolicy {
         if spec.policy_types.items().is_empty() {
             let count = if spec.egress.items().is_empty() { 1 } else { 2 };
             spec.policy_types = Some(POLICY_TYPES[..count].iter().map(|name| (*name).to_owned()).collect());
+        }
+    }
+
+    fn prepare_create(&mut self, _request: &Request) {
+        self.metadata.generation = Some(1);
+    }
+
+    /// Upstream takes what is empty for a change of what is not there.
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        if self.spec != old.spec {
+            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
         }
     }
 

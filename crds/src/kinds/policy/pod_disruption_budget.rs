@@ -38,6 +38,7 @@ impl Kind for PodDisruptionBudget {
         generation: Generation::Spec,
         unconditional_update: false,
         checks_metadata: false,
+        checks_changes: false,
         ..About::new("poddisruptionbudgets", "poddisruptionbudget")
     };
 

@@ -31,6 +31,7 @@ impl Kind for CSINode {
         ],
         unconditional_update: false,
         delete_answer: DeleteAnswer::Object,
+        checks_changes: false,
         ..About::new("csinodes", "csinode")
     };
 

@@ -50,6 +50,7 @@ impl Kind for VolumeAttachment {
         ],
         unconditional_update: false,
         delete_answer: DeleteAnswer::Object,
+        checks_changes: false,
         ..About::new("volumeattachments", "volumeattachment")
     };
 

@@ -42,8 +42,10 @@ pub fn validate(new: &Job, old: &Job, errors: &mut Errors) {
         let why = "terminating>0 is invalid for finished job";
         errors.push(Error::invalid(STATUS.child("terminating"), terminating, why));
     }
-    let (ready, active) = (now.ready.unwrap_or(0), now.active.unwrap_or(0));
-    if (now.ready != was.ready || active != was.active.unwrap_or(0)) && ready > active {
+    let active = now.active.unwrap_or(0);
+    if let Some(ready) = now.ready.filter(|ready| *ready > active)
+        && (now.ready != was.ready || active != was.active.unwrap_or(0))
+    {
         errors.push(Error::invalid(STATUS.child("ready"), ready, "cannot set more ready pods than active"));
     }
     criteria(now, spec, errors);
