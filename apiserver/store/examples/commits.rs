@@ -1,4 +1,4 @@
-//! How many durable transactions a second: `cargo run --release -p keelson-store --example bench [SECONDS] [DIRECTORY]`.
+//! How many durable transactions a second: `cargo run --release -p keelson-store --example commits [SECONDS] [DIRECTORY]`.
 
 use std::{
     path::PathBuf,
