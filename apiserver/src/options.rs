@@ -4,6 +4,7 @@ use crds::{
     field::{self, Errors},
     kind::Definition,
     selector::{self, FieldTerm, Selector},
+    syntax,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -60,19 +61,9 @@ fn invalid_options(kind: &str, errors: &Errors) -> Result<()> {
     Err(ApiError::invalid("meta.k8s.io", kind, "", errors))
 }
 
-/// `strconv.ParseInt` in Go's words.
 fn integer(query: &Query, name: &str) -> Result<Option<i64>> {
     let Some(text) = query.first(name) else { return Ok(None) };
-    parse_integer(text).map(Some).map_err(ApiError::bad_request)
-}
-
-fn parse_integer(text: &str) -> std::result::Result<i64, String> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    text.parse().map_err(|_| {
-        let syntax = digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit());
-        let why = if syntax { "invalid syntax" } else { "value out of range" };
-        format!("strconv.ParseInt: parsing {}: {why}", field::quote(text))
-    })
+    syntax::go_int(text).map(Some).map_err(ApiError::bad_request)
 }
 
 impl ListOptions {

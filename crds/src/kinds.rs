@@ -1,6 +1,6 @@
 //! THE TABLE: every built-in kind. A new kind is one file in `kinds/<group>/` and its row here.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use k8s_openapi::{
     api, apiextensions_apiserver::pkg::apis::apiextensions as extensions,
@@ -158,6 +158,16 @@ pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
 /// The whole table, in the order of discovery.
 pub fn all() -> impl Iterator<Item = &'static Definition> {
     KINDS.iter().chain(OFF.iter())
+}
+
+/// The kind of this name.
+pub fn find(group: &str, version: &str, kind: &str) -> Option<&'static Definition> {
+    static INDEX: LazyLock<HashMap<(&str, &str, &str), &Definition>> = LazyLock::new(|| {
+        all()
+            .map(|definition| ((&*definition.gvk.group, &*definition.gvk.version, &*definition.gvk.kind), definition))
+            .collect()
+    });
+    INDEX.get(&(group, version, kind)).copied()
 }
 
 #[cfg(test)]

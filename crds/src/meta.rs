@@ -103,6 +103,11 @@ pub fn keep(new: &mut Map<String, Value>, old: &Map<String, Value>) {
     ["generation", "creationTimestamp", "deletionTimestamp"].iter().for_each(|name| take_over(new, old, name));
 }
 
+/// The generation after that of `old`.
+pub fn count_up(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.generation = Some(old.generation.unwrap_or(0) + 1);
+}
+
 fn take_over(new: &mut Map<String, Value>, old: &Map<String, Value>, name: &str) {
     if let Some(value) = old.get(name) {
         new.insert(name.to_owned(), value.clone());

@@ -3,7 +3,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::field::{Error, Errors, Path, extend, too_long_name};
+use crate::field::{Error, Errors, Path, extend, quote, too_long_name};
+
+/// A whole number as Go's `strconv.ParseInt` reads it, and its words for what is none.
+pub fn go_int(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    text.parse().map_err(|_| {
+        let syntax = digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit());
+        let why = if syntax { "invalid syntax" } else { "value out of range" };
+        format!("strconv.ParseInt: parsing {}: {why}", quote(text))
+    })
+}
 
 pub fn in_range(value: i64, min: i64, max: i64) -> Vec<String> {
     if (min..=max).contains(&value) { Vec::new() } else { vec![range_text(min, max)] }

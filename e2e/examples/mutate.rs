@@ -35,11 +35,16 @@ struct Arguments {
     files: Vec<String>,
 }
 
-/// Both servers, and what they did not agree on.
+/// Both servers, in one file's cases.
 struct Pair<'a> {
     keelson: Session<'a>,
     stock: Session<'a>,
     types: &'a Types,
+    findings: &'a mut Findings,
+}
+
+#[derive(Default)]
+struct Findings {
     /// What has been tried is not tried again for other cases of the kind.
     tried: HashSet<(String, Mutation)>,
     /// Kinds whose objects were changed already.
@@ -63,7 +68,7 @@ impl Pair<'_> {
         let Some((body, schema)) = known.filter(|_| case.method == "POST") else { return Ok(()) };
         if let (Some(keelson), Some(stock)) = (keelson?, stock?)
             && [&keelson, &stock].iter().all(|answer| answer["status"] == 201)
-            && self.changed.insert(kind(body))
+            && self.findings.changed.insert(kind(body))
         {
             let name = stock["body"]["metadata"]["name"].as_str().unwrap_or_default();
             // Names that each server makes itself are not the same.
@@ -105,7 +110,7 @@ impl Pair<'_> {
 
     async fn send(&mut self, about: &str, mutation: &Mutation, case: &Case) -> Result<(), Failure> {
         let wherever = Mutation { parents: vec![mutation.place()], ..mutation.clone() };
-        if !self.tried.insert((about.to_owned(), wherever)) {
+        if !self.findings.tried.insert((about.to_owned(), wherever)) {
             return Ok(());
         }
         let (keelson, stock) = tokio::join!(self.keelson.run(case), self.stock.run(case));
@@ -114,11 +119,11 @@ impl Pair<'_> {
             Err(error) => json!({"status": 0, "body": {"message": error.to_string()}}),
         };
         let (keelson, stock) = (answer(keelson), answer(stock));
-        self.sent += 1;
+        self.findings.sent += 1;
         if keelson != stock {
             let told = format!("{} {:?}\n{}", mutation.place(), mutation.change, told(&keelson, &stock));
             let group = format!("{about}: {}", skeleton(&told));
-            self.differences.entry(group).or_default().push(format!("{about} {told}"));
+            self.findings.differences.entry(group).or_default().push(format!("{about} {told}"));
         }
         Ok(())
     }
@@ -184,26 +189,22 @@ async fn main() -> Result<(), Failure> {
         files = names.collect::<Result<_, _>>()?;
         files.sort();
     }
-    let (mut tried, mut changed, mut differences) = (HashSet::new(), HashSet::new(), BTreeMap::new());
+    let mut findings = Findings::default();
     for file in &files {
         let cases = replay::parse(&fs::read_to_string(arguments.cases.join(format!("{file}.http")))?);
         let mut pair = Pair {
             keelson: Session::new(&keelson, file).await?,
             stock: Session::new(&stock, file).await?,
             types: &types,
-            tried: std::mem::take(&mut tried),
-            changed: std::mem::take(&mut changed),
-            differences: std::mem::take(&mut differences),
-            sent: 0,
+            findings: &mut findings,
         };
         for case in &cases {
             pair.run(case).await?;
         }
-        let found: usize = pair.differences.values().map(Vec::len).sum();
-        eprintln!("{file}: {} sent, {found} differences so far", pair.sent);
-        (tried, changed, differences) = (pair.tried, pair.changed, pair.differences);
+        let found: usize = findings.differences.values().map(Vec::len).sum();
+        eprintln!("{file}: {} sent, {found} differences so far", findings.sent);
     }
-    let mut groups: Vec<_> = differences.into_values().collect();
+    let mut groups: Vec<_> = findings.differences.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
     for group in groups {
         let shortest = group.iter().min_by_key(|told| told.len()).map_or("", String::as_str);

@@ -19,7 +19,7 @@ ready() {
     until curl -fsk --max-time 1 "https://127.0.0.1:$1/readyz" >/dev/null 2>&1; do
         [ $((($(date +%s%N) - begun) / 1000000)) -lt 120000 ] || { echo "the server does not become ready" >&2; exit 1; }
     done
-    echo "$(((($(date +%s%N) - begun)) / 1000000)) ms until /readyz" >&2
+    echo "$(((($(date +%s%N) - begun)) / 1000000)) ms until /readyz"
 }
 
 # keelson PROGRAM PORT [FLAG...]

@@ -177,6 +177,6 @@ fn patched(
         return Err(CallFailure::Calling(format!("unsupported patch type {kind}")));
     }
     let patched = patch::operations(object.clone(), &patch).map_err(internal)?;
-    let (patched, _) = decode::value(patched, &matched.kind).map_err(|(_, why)| internal(why))?;
+    let (patched, _) = decode::value(&patched, &matched.kind).map_err(internal)?;
     Ok(Some((patched, patch)))
 }

@@ -101,24 +101,18 @@ pub fn custom(body: &[u8], media: Media, definition: &Definition, validation: Fi
 }
 
 /// The same for a custom resource that a patch has made.
-pub fn custom_value(
-    object: Value,
-    definition: &Definition,
-) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+pub fn custom_value(object: &Value, definition: &Definition) -> std::result::Result<(Value, Vec<String>), String> {
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let expected = definition.gvk.api_version();
     if text("apiVersion") != expected {
         let given = text("apiVersion");
-        let why = format!("the API version in the data ({given}) does not match the expected API version ({expected})");
-        return Err((object, why));
+        return Err(format!(
+            "the API version in the data ({given}) does not match the expected API version ({expected})"
+        ));
     }
     let mut accepted = object.clone();
-    match definition.rules.accept(&mut accepted) {
-        Ok(unknown) => {
-            Ok((accepted, unknown.iter().map(|path| format!("unknown field {}", crds::field::quote(path))).collect()))
-        }
-        Err(why) => Err((object, why)),
-    }
+    let unknown = definition.rules.accept(&mut accepted)?;
+    Ok((accepted, unknown.iter().map(|path| format!("unknown field {}", crds::field::quote(path))).collect()))
 }
 
 fn unrecognized(kind: &Gvk, body: &[u8], why: &dyn std::fmt::Display) -> ApiError {
@@ -227,8 +221,8 @@ fn whole(value: &Value) -> bool {
     }
 }
 
-/// Checks an object that a patch has made: what is left of it, and its unknown fields. The error gives the object back.
-pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+/// Checks an object that a patch has made: what is left of it, and its unknown fields.
+pub fn value(object: &Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), String> {
     value_by(
         |schema, ty, object| {
             let mut decoded = decode::value(schema, ty, object).map_err(|why| why.to_string())?;
@@ -241,31 +235,29 @@ pub fn value(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<Strin
 }
 
 /// The same for what upstream converts rather than reads; whether it is to [`accept`] is asked apart.
-pub fn converted(object: Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+pub fn converted(object: &Value, kind: &Gvk) -> std::result::Result<(Value, Vec<String>), String> {
     value_by(|schema, ty, object| decode::converted(schema, ty, object).map_err(|why| why.to_string()), object, kind)
 }
 
 fn value_by(
     read: impl FnOnce(&Schema, TypeId, &Value) -> std::result::Result<decode::Decoded, String>,
-    object: Value,
+    object: &Value,
     kind: &Gvk,
-) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
-    let Some((schema, ty)) = typed::type_of(kind) else { return Ok((object, Vec::new())) };
+) -> std::result::Result<(Value, Vec<String>), String> {
+    let Some((schema, ty)) = typed::type_of(kind) else { return Ok((object.clone(), Vec::new())) };
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let given = given(kind, text("apiVersion"), text("kind"));
     if given != *kind {
         let why = same_kind(kind, &given).and_then(|()| same_version(kind, &given)).err();
-        return Err((object, why.map(|e| e.message().to_owned()).unwrap_or_default()));
+        return Err(why.map(|e| e.message().to_owned()).unwrap_or_default());
     }
-    match read(schema, ty, &object) {
-        Ok(decoded) => Ok((named(decoded.value, kind), decoded.strict)),
-        Err(why) => Err((object, why)),
-    }
+    let decoded = read(schema, ty, object)?;
+    Ok((named(decoded.value, kind), decoded.strict))
 }
 
 /// Whether an object that fits its type is of its kind; the error tells why it is not.
 pub fn accept(kind: &Gvk, object: &mut Value) -> std::result::Result<(), String> {
-    let definition = kinds::all().find(|definition| definition.gvk == *kind);
+    let definition = kinds::find(&kind.group, &kind.version, &kind.kind);
     definition.map_or(Ok(()), |definition| definition.rules.accept(object).map(drop))
 }
 

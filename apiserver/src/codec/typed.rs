@@ -45,7 +45,8 @@ fn type_of_value(value: &Value) -> Option<(&'static Schema, TypeId)> {
 
 /// The built-in kind that a value says it is of.
 fn definition_of(value: &Value) -> Option<&'static Definition> {
-    kinds::all().find(|Definition { gvk, .. }| (&*gvk.group, &*gvk.version, &*gvk.kind) == said(value))
+    let (group, version, kind) = said(value);
+    kinds::find(group, version, kind)
 }
 
 /// Leaves out what Go would leave out, and fills in what Go would write. Custom resources keep their own form, but for

@@ -62,13 +62,13 @@ pub fn text(schema: &Schema, ty: TypeId, value: &Value, opened: &Opened) -> Stri
 
 fn write(schema: &Schema, shape: Option<&Shape>, value: &Value, opened: Option<&Opened>, out: &mut Vec<u8>) {
     match (opened, shape, value) {
-        (None, Some(shape), value) => encode::shape(schema, shape, value, out),
+        (None, Some(shape), value) => encode::write_shape(schema, shape, value, out),
         (None, None, value) | (Some(Opened::Whole), _, value) => out.extend(encode::any(value)),
         (Some(opened), shape, Value::Object(members)) => {
             out.push(b'{');
             for (i, (name, value)) in members.iter().enumerate() {
                 comma(i, out);
-                encode::text(name, out);
+                encode::write_text(name, out);
                 out.push(b':');
                 write(schema, shape.and_then(|shape| member(schema, shape, name)), value, opened.member(name), out);
             }

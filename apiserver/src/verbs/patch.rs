@@ -162,7 +162,7 @@ impl Patch<'_> {
         let (schema, ty) = self.schema()?;
         let object = applier.with_manager(force, |manager| apply::apply(schema, ty, live, &self.body, manager))?;
         // What Go would hold of it: no nulls.
-        let checked = self.decoded(object).map_err(|(_, why)| match &self.definition {
+        let checked = self.decoded(&object).map_err(|why| match &self.definition {
             Some(definition) if definition.is_custom() => ApiError::bad_request(why),
             _ => self.unconvertible(&why),
         })?;
@@ -208,7 +208,7 @@ impl Patch<'_> {
         self.checked(patched, old, strict)
     }
 
-    fn decoded(&self, object: Value) -> std::result::Result<(Value, Vec<String>), (Value, String)> {
+    fn decoded(&self, object: &Value) -> std::result::Result<(Value, Vec<String>), String> {
         match self.definition.as_deref().filter(|definition| definition.is_custom()) {
             Some(definition) => decode::custom_value(object, definition),
             None if matches!(self.kind, Kind::Strategic | Kind::Apply) => decode::converted(object, self.gvk),
@@ -236,13 +236,12 @@ impl Patch<'_> {
 
     /// Unknown fields and wrong types that the patch has brought in.
     fn checked(&self, patched: Value, old: &Value, strict: Vec<String>) -> Result<(Value, Vec<String>)> {
-        let whole = (self.validation == FieldValidation::Strict).then(|| patched.clone());
-        let checked = self.decoded(patched);
-        let (mut object, unknown) = checked.map_err(|(patched, why)| self.invalid(&patched, old, &why))?;
+        let invalid = |why: String| self.invalid(&patched, old, &why);
+        let (mut object, unknown) = self.decoded(&patched).map_err(invalid)?;
         let found: Vec<String> = strict.into_iter().chain(unknown).collect();
         if self.validation == FieldValidation::Strict && !found.is_empty() {
             let why = format!("strict decoding error: {}", found.join(", "));
-            return Err(self.invalid(whole.as_ref().unwrap_or(&object), old, &why));
+            return Err(invalid(why));
         }
         if self.kind == Kind::Strategic {
             self.accept(&mut object).map_err(internal)?;

@@ -216,6 +216,11 @@ fn json_frame(change: &str, object: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// When a watch has something to say without an event: the next bookmark, if there are more, or its end.
+fn rest_until(last_bookmark: Option<Instant>, end: Instant, now: Instant) -> Instant {
+    last_bookmark.map_or(end, |last| last.min(now + BOOKMARK_INTERVAL))
+}
+
 /// The stream of one watch.
 struct Events {
     cache: Arc<Cache>,
@@ -251,7 +256,6 @@ impl Events {
         let now = Instant::now();
         let (end, last_bookmark) = (now + life, now + life.saturating_sub(LAST_BOOKMARK));
         let bookmarks = bookmarks && life > LAST_BOOKMARK;
-        let first_rest = if bookmarks { last_bookmark.min(now + BOOKMARK_INTERVAL) } else { end };
         Self {
             cache,
             encoder,
@@ -263,7 +267,7 @@ impl Events {
             bookmarks,
             last_bookmark,
             end,
-            rest: Box::pin(tokio::time::sleep_until(first_rest)),
+            rest: Box::pin(tokio::time::sleep_until(rest_until(bookmarks.then_some(last_bookmark), end, now))),
             over: false,
         }
     }
@@ -313,7 +317,7 @@ impl Events {
         }
         let now = Instant::now();
         self.bookmarks = now < self.last_bookmark;
-        let next = if self.bookmarks { self.last_bookmark.min(now + BOOKMARK_INTERVAL) } else { self.end };
+        let next = rest_until(self.bookmarks.then_some(self.last_bookmark), self.end, now);
         self.rest.as_mut().reset(next);
         // Asks to be woken again.
         context.waker().wake_by_ref();

@@ -27,17 +27,6 @@ pub(super) struct Entries {
     key: String,
 }
 
-impl Items {
-    fn push<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Error> {
-        self.0.push(item.serialize(Plain)?);
-        Ok(())
-    }
-
-    fn done(self) -> Value {
-        if self.0.is_empty() { Value::Null } else { Value::Array(self.0) }
-    }
-}
-
 macro_rules! as_it_is {
     ($($name:ident: $of:ty),+) => { $(
         fn $name(self, value: $of) -> Outcome {
@@ -160,11 +149,12 @@ impl SerializeSeq for Items {
     type Error = Error;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Error> {
-        self.push(item)
+        self.0.push(item.serialize(Plain)?);
+        Ok(())
     }
 
     fn end(self) -> Outcome {
-        Ok(self.done())
+        Ok(if self.0.is_empty() { Value::Null } else { Value::Array(self.0) })
     }
 }
 
@@ -173,11 +163,11 @@ impl SerializeTuple for Items {
     type Error = Error;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Error> {
-        self.push(item)
+        SerializeSeq::serialize_element(self, item)
     }
 
     fn end(self) -> Outcome {
-        Ok(self.done())
+        SerializeSeq::end(self)
     }
 }
 
@@ -186,11 +176,11 @@ impl SerializeTupleStruct for Items {
     type Error = Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Error> {
-        self.push(item)
+        SerializeSeq::serialize_element(self, item)
     }
 
     fn end(self) -> Outcome {
-        Ok(self.done())
+        SerializeSeq::end(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Fields of features that v1.36 has switched off unless asked for: they are dropped, as if they were not there, unless
 //! what is stored has them.
 
-use k8s_openapi::api::core::v1::{Lifecycle, PodSpec, PodStatus, VolumeProjection};
+use k8s_openapi::api::core::v1::{PodSpec, PodStatus, VolumeProjection};
 
 use super::container;
 
@@ -32,9 +32,7 @@ fn projects(spec: Option<&PodSpec>, what: impl Fn(&VolumeProjection) -> bool) ->
 
 fn has_stop_signals(spec: Option<&PodSpec>) -> bool {
     let Some(spec) = spec else { return false };
-    let plain = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| &c.lifecycle);
-    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| &c.lifecycle);
-    plain.chain(ephemeral).flatten().any(|lifecycle: &Lifecycle| lifecycle.stop_signal.is_some())
+    container::all(spec).any(|seen| seen.container.lifecycle.as_ref().is_some_and(|own| own.stop_signal.is_some()))
 }
 
 fn drop_stop_signals(spec: &mut PodSpec) {

@@ -164,16 +164,6 @@ pub fn json(schema: &Schema, id: TypeId, value: &Value) -> Vec<u8> {
     out
 }
 
-/// Appends a value of a declared shape; the value need not be canonical.
-pub fn shape(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) {
-    write_shape(schema, shape, value, out);
-}
-
-/// Appends a text as Go escapes it.
-pub fn text(text: &str, out: &mut Vec<u8>) {
-    write_text(text, out);
-}
-
 /// Writes a value of no declared type: keys in alphabetical order.
 pub fn any(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
@@ -203,7 +193,8 @@ fn write_object(schema: &Schema, ty: &Type, object: Option<&Map<String, Value>>,
     out.push(b'}');
 }
 
-fn write_shape(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) {
+/// Appends a value of a declared shape; the value need not be canonical.
+pub fn write_shape(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<u8>) {
     match (shape, value) {
         (Shape::Object(id), value) => write_object(schema, schema.get(*id), value.as_object(), out),
         (Shape::Either(id, _), Value::Object(object)) => write_object(schema, schema.get(*id), Some(object), out),
@@ -297,7 +288,7 @@ const STRANGE: [bool; 256] = {
 };
 
 /// Go's encoder escapes what could end a script in a page, too.
-pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut plain = 0;

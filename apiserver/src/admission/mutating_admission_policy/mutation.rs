@@ -118,7 +118,7 @@ fn applied(object: Json, value: &Value<'_>, invocation: &Invocation) -> Result<J
     };
     let failed = |why: String| Failed::Evaluation(format!("error applying patch: {why}"));
     let laid = apply::lay_over(schema, ty, &object, &configuration).map_err(failed)?;
-    let decoded = decode::value(laid, kind).map_err(|(_, why)| Failed::Request(ApiError::internal(why)))?;
+    let decoded = decode::value(&laid, kind).map_err(|why| Failed::Request(ApiError::internal(why)))?;
     Ok(decoded.0)
 }
 
@@ -136,9 +136,9 @@ fn patched(object: Json, value: &Value<'_>, invocation: &Invocation) -> Result<J
     }
     match patch::operations(object.clone(), &Json::Array(patch)) {
         Ok(patched) => {
-            let decoded = decode::value(patched, &invocation.matched.kind);
+            let decoded = decode::value(&patched, &invocation.matched.kind);
             let internal = |why: String| Failed::Request(ApiError::internal(why));
-            let (object, unknown) = decoded.map_err(|(_, why)| internal(why))?;
+            let (object, unknown) = decoded.map_err(internal)?;
             match unknown.as_slice() {
                 [] => Ok(object),
                 unknown => Err(internal(format!("strict decoding error: {}", unknown.join(", ")))),

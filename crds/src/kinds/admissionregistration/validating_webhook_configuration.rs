@@ -46,7 +46,7 @@ impl Kind for ValidatingWebhookConfiguration {
     /// Upstream takes what is empty for a change of what is not there.
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         if self.webhooks != old.webhooks {
-            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+            meta::count_up(&mut self.metadata, &old.metadata);
         }
     }
 

@@ -1,7 +1,5 @@
 //! DaemonSet (apps/v1).
 
-use std::num::IntErrorKind;
-
 use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet},
@@ -12,14 +10,14 @@ use serde_json::{Value, json};
 use super::deployment::collisions_only_grow;
 use crate::{
     equal,
-    field::{self, Error, Errors, Path, not_negative},
+    field::{Error, Errors, Path, not_negative},
     given::Text,
     go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
     percent,
     pod::{template, validate},
     selector::{Selector, validate as selectors},
-    table,
+    syntax, table,
 };
 
 const SPEC: Path = Path::new("spec");
@@ -79,11 +77,7 @@ impl Kind for DaemonSet {
     /// The annotation is a field of upstream's internal form: it must be a number.
     fn unreadable(object: &Value) -> Option<String> {
         let text = object.get("metadata")?.get("annotations")?.get(TEMPLATE_GENERATION)?.as_str()?;
-        let why = match text.parse::<i64>().err()?.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
-        Some(format!("strconv.ParseInt: parsing {}: {why}", field::quote(text)))
+        syntax::go_int(text).err()
     }
 
     fn set_defaults(&mut self) {

@@ -66,7 +66,7 @@ impl Kind for EndpointSlice {
             (slice.address_type.clone(), slice.endpoints.clone(), slice.ports.clone(), labels)
         };
         if !equal::same(&parts(self), &parts(old)) {
-            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+            meta::count_up(&mut self.metadata, &old.metadata);
         }
         if !equal::same(&self.endpoints, &old.endpoints) {
             drop_topology(self, old.endpoints.items());

@@ -13,6 +13,7 @@ use crate::{
     field::{Error, Errors, Path, extend, extend_number},
     given::Items,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, column},
+    meta,
     selector::{Selector, validate as selectors},
     syntax, table,
 };
@@ -62,7 +63,7 @@ impl Kind for NetworkPolicy {
     /// Upstream takes what is empty for a change of what is not there.
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         if self.spec != old.spec {
-            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+            meta::count_up(&mut self.metadata, &old.metadata);
         }
     }
 

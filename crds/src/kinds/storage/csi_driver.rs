@@ -9,6 +9,7 @@ use crate::{
     field::{Error, Errors, Path},
     given::Items,
     kind::{AGE, About, DeleteAnswer, Generation, Kind, NAME, Prose, Request, column},
+    meta,
 };
 
 const SPEC: Path = Path::new("spec");
@@ -101,7 +102,7 @@ impl Kind for CSIDriver {
             self.spec.prevent_pod_scheduling_if_missing = None;
         }
         if !equal::same(&self.spec, &old.spec) {
-            self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+            meta::count_up(&mut self.metadata, &old.metadata);
         }
     }
 
