@@ -17,6 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::error::{ApiError, Result};
 
+pub mod changes;
 pub mod event;
 mod fanout;
 pub mod filter;

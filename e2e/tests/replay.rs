@@ -10,10 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apiserver::{
-    pipeline::Apiserver,
-    start::{Config, StoreKind},
-};
+use apiserver::pipeline::Apiserver;
 use e2e::replay::{self, Server};
 
 fn folder() -> PathBuf {
@@ -21,9 +18,7 @@ fn folder() -> PathBuf {
 }
 
 async fn server(data: &Path) -> (apiserver::start::Running, Server) {
-    let mut config = Config::new(data);
-    (config.secure_port, config.store) = (0, StoreKind::Memory);
-    config.bind = [127, 0, 0, 1].into();
+    let mut config = e2e::passing_server(data);
     // The range of the recorded server.
     config.service_range = "10.0.0.0/16".parse().unwrap();
     let running = Apiserver::start(config).await.unwrap();

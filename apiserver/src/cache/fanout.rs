@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use store::Revision;
-use tokio::sync::mpsc;
 
-use super::{event::Event, filter::Filter, kind::Delivery};
+use super::{
+    changes::{Changes, Teller},
+    event::Event,
+    filter::Filter,
+    kind::Delivery,
+};
 
-/// Changes that wait for one watcher before it is dropped.
-pub const BACKLOG_EVENTS_MAX: usize = 4096;
 /// So few watchers are not searched for those who have left.
 const SEARCHED_MIN: usize = 64;
 
@@ -23,45 +25,34 @@ pub struct Fanout {
 
 struct Group {
     filter: Filter,
-    watchers: Vec<Watcher>,
-}
-
-struct Watcher {
-    /// It has seen everything up to this revision.
-    after: Revision,
-    sender: mpsc::Sender<Delivery>,
+    teller: Teller,
 }
 
 impl Group {
     fn tell(&mut self, events: &[Arc<Event>]) {
         let changes = events.iter().filter_map(|event| Some((self.filter.change(event)?, event.clone())));
         let changes: Vec<Delivery> = changes.collect();
-        if changes.is_empty() {
-            return;
+        if !changes.is_empty() {
+            self.teller.tell(changes);
         }
-        self.watchers.retain(|watcher| {
-            let mut due = changes.iter().filter(|(_, event)| event.revision > watcher.after);
-            // A full queue is a slow watcher, a closed one is gone: either ends the watch.
-            due.all(|change| watcher.sender.try_send(change.clone()).is_ok())
-        });
     }
 }
 
 impl Fanout {
     /// A new watcher, who is told of changes after a revision.
-    pub fn add(&mut self, filter: Filter, after: Revision) -> mpsc::Receiver<Delivery> {
+    pub fn add(&mut self, filter: Filter, after: Revision) -> Changes {
         if self.count >= self.search_at.max(SEARCHED_MIN) {
-            self.groups.iter_mut().for_each(|group| group.watchers.retain(|watcher| !watcher.sender.is_closed()));
+            self.groups.iter_mut().for_each(|group| group.teller.search());
             self.settle();
             self.search_at = self.count * 2;
         }
-        let (sender, changes) = mpsc::channel(BACKLOG_EVENTS_MAX);
-        let watcher = Watcher { after, sender };
-        match self.groups.iter_mut().find(|group| group.filter == filter) {
-            Some(group) => group.watchers.push(watcher),
-            None => self.groups.push(Group { filter, watchers: vec![watcher] }),
-        }
         self.count += 1;
+        if let Some(group) = self.groups.iter_mut().find(|group| group.filter == filter) {
+            return group.teller.add(after);
+        }
+        let mut teller = Teller::default();
+        let changes = teller.add(after);
+        self.groups.push(Group { filter, teller });
         changes
     }
 
@@ -71,8 +62,8 @@ impl Fanout {
     }
 
     fn settle(&mut self) {
-        self.groups.retain(|group| !group.watchers.is_empty());
-        self.count = self.groups.iter().map(|group| group.watchers.len()).sum();
+        self.groups.retain(|group| group.teller.count() > 0);
+        self.count = self.groups.iter().map(|group| group.teller.count()).sum();
     }
 
     /// How many there are; some may have left.
@@ -89,6 +80,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use crds::kind::Definition;
+    use futures::{FutureExt, StreamExt};
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 
@@ -100,8 +92,9 @@ mod tests {
         Arc::new(Event::new(revision, Some(Arc::new(Object::of(&value, revision).unwrap())), None))
     }
 
-    fn revisions(changes: &mut mpsc::Receiver<Delivery>) -> Vec<Revision> {
-        std::iter::from_fn(|| changes.try_recv().ok()).map(|(_, event)| event.revision).collect()
+    fn revisions(changes: &mut Changes) -> Vec<Revision> {
+        let next = || changes.next().now_or_never().flatten();
+        std::iter::from_fn(next).map(|(_, event)| event.revision).collect()
     }
 
     #[test]

@@ -11,9 +11,9 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use store::Revision;
-use tokio::sync::mpsc;
 
 use super::{
+    changes::Changes,
     event::Event,
     fanout::Fanout,
     filter::{Change, Filter},
@@ -67,7 +67,7 @@ pub struct Registered {
     pub start: Start,
     /// The start shows the kind as of this revision.
     pub revision: Revision,
-    pub changes: mpsc::Receiver<Delivery>,
+    pub changes: Changes,
 }
 
 /// Some objects, and the revision of the kind's last change that they show.
@@ -282,10 +282,11 @@ impl State {
 #[cfg(test)]
 mod tests {
     use crds::kind::Definition;
+    use futures::{FutureExt, StreamExt};
     use serde_json::json;
 
     use super::*;
-    use crate::cache::fanout::BACKLOG_EVENTS_MAX;
+    use crate::cache::changes::BACKLOG_EVENTS_MAX;
 
     fn object(revision: Revision) -> Arc<Object> {
         let value =
@@ -302,9 +303,9 @@ mod tests {
         let cache = KindCache::default();
         let slow = cache.register(filter(), None, false);
         let mut quick = cache.register(filter(), None, false);
-        for revision in 1..=BACKLOG_EVENTS_MAX as u64 + 1 {
+        for revision in 1..=BACKLOG_EVENTS_MAX + 1 {
             cache.apply(revision, vec![("a/b".into(), Some(object(revision)))]);
-            assert!(quick.changes.try_recv().is_ok());
+            assert!(quick.changes.next().now_or_never().is_some());
         }
         assert_eq!(cache.watcher_count(), 1);
         drop(slow);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use store::{Revision, StoreError};
-use tokio::sync::mpsc;
 
 use super::{
     Cache, Change, Filter, Object,
+    changes::Changes,
     event::Event,
     kind::{Delivery, Start},
     split_key,
@@ -31,12 +31,18 @@ pub enum First {
     Changes(Vec<Delivery>),
 }
 
-pub struct Watch {
+pub struct Watch<C = Changes> {
     pub first: First,
     /// What `first` shows is the state at this revision.
     pub revision: Revision,
-    /// Ends when the watcher is too slow, or the cache had to start over.
-    pub changes: mpsc::Receiver<Delivery>,
+    pub changes: C,
+}
+
+impl<C> Watch<C> {
+    /// The same watch, whose changes are told by something made of what tells them now.
+    pub fn told_by<D>(self, made: impl FnOnce(C) -> D) -> Watch<D> {
+        Watch { first: self.first, revision: self.revision, changes: made(self.changes) }
+    }
 }
 
 impl Cache {

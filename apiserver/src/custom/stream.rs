@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use futures::{Stream, StreamExt};
+use sync_wrapper::SyncStream;
 
 use super::convert;
 use crate::{
@@ -15,18 +16,19 @@ use crate::{
     world::World,
 };
 
-/// Converted events that wait for the watcher.
-const BACKLOG: usize = 64;
-
 /// A watch whose objects are ready to be shown in the version that the filter is of.
-pub async fn watch(world: &Arc<World>, filter: Filter, from: From) -> Result<Watch> {
+pub async fn watch(
+    world: &Arc<World>,
+    filter: Filter,
+    from: From,
+) -> Result<Watch<impl Stream<Item = Delivery> + Unpin + use<>>> {
     // Fields are those of the client's version, which the cache does not know of.
     let mut wide = filter.clone();
     if filter.selects_own() {
         wide.fields.clear();
     }
-    let mut watch = world.cache.watch(wide, from).await?;
-    watch.first = match watch.first {
+    let watch = world.cache.watch(wide, from).await?;
+    let first = match watch.first {
         First::Objects(mut objects) => {
             convert::prepare(world, &objects, &filter.definition).await?;
             objects.retain(|object| filter.matches(object));
@@ -40,30 +42,12 @@ pub async fn watch(world: &Arc<World>, filter: Filter, from: From) -> Result<Wat
             First::Changes(ready)
         }
     };
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    let changes = std::mem::replace(&mut watch.changes, receiver);
-    tokio::spawn(feed(world.clone(), filter, changes, sender));
-    Ok(watch)
-}
-
-async fn feed(
-    world: Arc<World>,
-    filter: Filter,
-    mut changes: mpsc::Receiver<Delivery>,
-    sender: mpsc::Sender<Delivery>,
-) {
-    loop {
-        let delivery = tokio::select! {
-            delivery = changes.recv() => delivery,
-            () = sender.closed() => None,
-        };
-        let Some(delivery) = delivery else { return };
-        if let Some(delivery) = converted(&world, &filter, delivery).await
-            && sender.send(delivery).await.is_err()
-        {
-            return;
-        }
-    }
+    let world = world.clone();
+    let changes = watch.changes.filter_map(move |delivery| {
+        let (world, filter) = (world.clone(), filter.clone());
+        async move { converted(&world, &filter, delivery).await }
+    });
+    Ok(Watch { first, revision: watch.revision, changes: SyncStream::new(Box::pin(changes)) })
 }
 
 /// None: it is of nothing that was selected. What cannot be converted is told to the watcher where it is shown.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crds::{kind::Definition, schema::protobuf};
-use futures::{FutureExt, Stream};
+use futures::{FutureExt, Stream, StreamExt, future::Either};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use store::Revision;
@@ -73,8 +73,8 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     };
     let is_converted = convert::family(definition).is_some();
     let watched = match is_converted {
-        true => stream::watch(&server.world, filter, from).await,
-        false => cache.watch(filter, from).await,
+        true => stream::watch(&server.world, filter, from).await.map(|watch| watch.told_by(Either::Left)),
+        false => cache.watch(filter, from).await.map(|watch| watch.told_by(Either::Right)),
     };
     let body = match watched {
         Ok(watch) => {
@@ -222,7 +222,7 @@ fn rest_until(last_bookmark: Option<Instant>, end: Instant, now: Instant) -> Ins
 }
 
 /// The stream of one watch.
-struct Events {
+struct Events<C> {
     cache: Arc<Cache>,
     encoder: Encoder,
     objects: VecDeque<Arc<Object>>,
@@ -231,7 +231,7 @@ struct Events {
     initial_end: Option<Revision>,
     /// What did not fit in with those before it.
     held: Option<Bytes>,
-    changes: tokio::sync::mpsc::Receiver<Delivery>,
+    changes: C,
     bookmarks: bool,
     last_bookmark: Instant,
     end: Instant,
@@ -240,10 +240,10 @@ struct Events {
     over: bool,
 }
 
-impl Events {
+impl<C: Stream<Item = Delivery> + Unpin> Events<C> {
     fn new(
         cache: Arc<Cache>,
-        watch: Watch,
+        watch: Watch<C>,
         encoder: Encoder,
         life: Duration,
         bookmarks: bool,
@@ -287,8 +287,14 @@ impl Events {
     }
 
     /// The next event that is there already.
-    fn waiting(&mut self) -> Option<Bytes> {
-        self.ready().or_else(|| self.changes.try_recv().ok().map(|delivery| self.encoder.event(&delivery)))
+    fn waiting(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
+        if let Some(event) = self.ready() {
+            return Some(event);
+        }
+        match self.changes.poll_next_unpin(context) {
+            Poll::Ready(Some(delivery)) => Some(self.encoder.event(&delivery)),
+            _ => None,
+        }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -300,7 +306,7 @@ impl Events {
         }
         // Read before the queue: everything up to this revision has been put into it.
         let revision = self.cache.revision();
-        match self.changes.poll_recv(context) {
+        match self.changes.poll_next_unpin(context) {
             Poll::Ready(Some(delivery)) => return Poll::Ready(Some(self.encoder.event(&delivery))),
             Poll::Ready(None) => {
                 self.over = true;
@@ -325,7 +331,7 @@ impl Events {
     }
 }
 
-impl Stream for Events {
+impl<C: Stream<Item = Delivery> + Unpin> Stream for Events<C> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -338,7 +344,7 @@ impl Stream for Events {
         };
         let mut batch = BytesMut::new();
         while first.len().max(batch.len()) < BATCH_BYTES {
-            let Some(event) = self.waiting() else { break };
+            let Some(event) = self.waiting(context) else { break };
             if first.len().max(batch.len()) + event.len() > BATCH_BYTES {
                 self.held = Some(event);
                 break;
