@@ -28,6 +28,7 @@ pub mod selector;
 pub mod syntax;
 pub mod table;
 pub mod taint;
+pub mod url;
 pub mod user;
 pub mod version;
 pub mod volume;

@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 use base64::Engine;
 use regex::Regex;
 
-use super::{Declared, text, url::Url};
+use super::{Declared, text};
 use crate::{
     cel::{
         time::Moment,
         value::{EvalError, Outcome, Value},
     },
     field,
+    url::Url,
 };
 
 /// A format.
@@ -43,7 +44,7 @@ static FORMATS: [Format; 13] = [
     format("dns1123SubdomainPrefix", "DNS1123SubdomainPrefix", 60, |text| field::dns_subdomain(&prefix(text))),
     format("dns1035LabelPrefix", "DNS1035LabelPrefix", 30, |text| field::dns_1035_label(&prefix(text))),
     format("labelValue", "LabelValue", 40, field::label_value),
-    format("uri", "URI", 1103, |text| Url::request(text).err().into_iter().collect()),
+    format("uri", "URI", 1103, |text| Url::of_request(text).err().into_iter().collect()),
     format("uuid", "uuid", 70, |text| unless(UUID.is_match(text), "does not match the UUID format")),
     format("byte", "byte", 84, |text| unless(is_base64(text), "invalid base64")),
     format("date", "date", 71, |text| unless(Moment::date(text).is_some(), "invalid date")),

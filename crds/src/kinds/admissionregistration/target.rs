@@ -5,6 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
 use crate::{
     field::{self, Error, Errors, Path},
     syntax,
+    url::Url,
 };
 
 const FORM: &str = "; desired format: https://host[/path]";
@@ -29,16 +30,13 @@ pub fn validate(target: &WebhookClientConfig, path: &Path, errors: &mut Errors) 
 }
 
 pub fn validate_url(url: &str, path: &Path, errors: &mut Errors) {
-    let (whole, fragment) = url.split_once('#').unwrap_or((url, ""));
-    let (rest, query) = whole.split_once('?').unwrap_or((whole, ""));
-    let (scheme, rest) = scheme(rest);
-    let authority = rest.strip_prefix("//").map_or("", |rest| rest.split('/').next().unwrap_or(""));
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    if let Some(why) = malformed(whole, &scheme, rest, host) {
-        let why = format!("url must be a valid URL: parse {}: {why}{FORM}", field::quote(whole));
-        errors.push(Error::required(*path, why));
-        return;
-    }
+    let Url { scheme, user, host, query, fragment, .. } = match Url::parse(url) {
+        Ok(url) => url,
+        Err(why) => {
+            errors.push(Error::required(*path, format!("url must be a valid URL: {why}{FORM}")));
+            return;
+        }
+    };
     if scheme != "https" {
         errors.push(Error::invalid(*path, scheme, format!("'https' is the only allowed URL scheme{FORM}")));
     }
@@ -54,37 +52,6 @@ pub fn validate_url(url: &str, path: &Path, errors: &mut Errors) {
     if !query.is_empty() {
         errors.push(Error::invalid(*path, query, "query parameters are not permitted in the URL"));
     }
-}
-
-/// Why Go would not parse a URL.
-fn malformed(whole: &str, scheme: &str, rest: &str, host: &str) -> Option<String> {
-    const IN_HOSTS: &str = "-_.~!$&'()*+,;=:[]<>\"%";
-    if whole.chars().any(|c| c.is_ascii_control()) {
-        return Some("net/url: invalid control character in URL".to_owned());
-    }
-    if scheme.is_empty() && whole.starts_with(':') {
-        return Some("missing protocol scheme".to_owned());
-    }
-    let first = rest.split('/').next().unwrap_or("");
-    if scheme.is_empty() && first.contains(':') {
-        return Some("first path segment in URL cannot contain colon".to_owned());
-    }
-    let port = host.rfind(':').map(|at| &host[at..]).filter(|port| !port.contains(']'));
-    if let Some(port) = port.filter(|port| !port[1..].bytes().all(|c| c.is_ascii_digit())) {
-        return Some(format!("invalid port {} after host", field::quote(port)));
-    }
-    let refused = host.chars().find(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !IN_HOSTS.contains(*c))?;
-    Some(format!("invalid character {} in host name", field::quote(&refused.to_string())))
-}
-
-/// The scheme in lower case, and what comes behind it.
-pub fn scheme(url: &str) -> (String, &str) {
-    let valid = |scheme: &&str| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.'))
-    };
-    let found = url.split_once(':').filter(|(scheme, _)| valid(scheme));
-    found.map_or_else(|| (String::new(), url), |(scheme, rest)| (scheme.to_lowercase(), rest))
 }
 
 pub fn validate_service(name: &str, namespace: &str, route: Option<&str>, port: i32, path: &Path, errors: &mut Errors) {

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use super::condition::{self as conditions};
 use crate::{
     field::{Error, Errors, Path},
-    kinds::admissionregistration::target,
+    url::Url,
 };
 
 const METADATA: Path = Path::new("metadata");
@@ -35,45 +35,9 @@ impl State {
     }
 }
 
-/// Whether Go reads this as the URI of a request, with a scheme and a host.
+/// An absolute URL with a host.
 fn is_link(value: &str) -> bool {
-    let (scheme, rest) = target::scheme(value);
-    let rest = rest.split('?').next().unwrap_or_default();
-    let Some(rest) = rest.strip_prefix("//").filter(|_| !scheme.is_empty()) else { return false };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let of_user = |c: u8| c.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&c);
-    !value.bytes().any(|c| c.is_ascii_control())
-        && user.bytes().all(of_user)
-        && is_escaped(user, |_| true)
-        && is_host(host)
-        && is_escaped(path, |_| true)
-}
-
-fn is_host(host: &str) -> bool {
-    let port = match host.strip_prefix('[') {
-        Some(rest) => rest.rsplit_once(']').map(|(_, port)| port),
-        None => Some(host.rfind(':').map_or("", |at| &host[at..])),
-    };
-    let is_port = |port: &str| {
-        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|c| c.is_ascii_digit()))
-    };
-    let of_host = |c: u8| !c.is_ascii() || c.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]<>\"%".contains(&c);
-    // What is escaped in a host is no plain text.
-    let may_be_escaped = |escaped: &str| escaped == "25" || escaped.starts_with(['8', '9']) || is_high(escaped);
-    !host.is_empty() && port.is_some_and(is_port) && host.bytes().all(of_host) && is_escaped(host, may_be_escaped)
-}
-
-fn is_high(escaped: &str) -> bool {
-    escaped.starts_with(|c: char| c.is_ascii_alphabetic())
-}
-
-/// Whether each `%` begins two digits, which pass.
-fn is_escaped(text: &str, passes: impl Fn(&str) -> bool) -> bool {
-    text.split('%').skip(1).all(|rest| {
-        let digits = rest.get(..2).filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
-        digits.is_some_and(&passes)
-    })
+    Url::of_request(value).is_ok_and(|url| !url.host.is_empty() && !url.scheme.is_empty())
 }
 
 fn is_protected(group: &str) -> bool {
