@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::{
     authorize::Authorize,
     error::{ApiError, Result, Subject},
-    metrics::admission::Durations,
+    metrics::admission::{Durations, Step, Timings},
+    options::{DeleteOptions, WriteOptions},
     world::World,
 };
 
@@ -71,6 +72,27 @@ impl Operation {
     }
 }
 
+/// With what options a request was made.
+#[derive(Clone)]
+pub enum Options {
+    None,
+    Create(WriteOptions),
+    Update(WriteOptions),
+    Delete(DeleteOptions),
+}
+
+impl Options {
+    /// As webhooks see them, with kind and apiVersion.
+    pub fn object(&self) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::Create(options) => options.object("CreateOptions"),
+            Self::Update(options) => options.object("UpdateOptions"),
+            Self::Delete(options) => options.object(),
+        }
+    }
+}
+
 /// What plugins see of a request. `admit` may change `object`; nobody may change the rest but for the lists at the end.
 #[derive(Clone)]
 pub struct Attributes {
@@ -89,8 +111,7 @@ pub struct Attributes {
     pub object: Option<Value>,
     /// What is there: for UPDATE and DELETE.
     pub old: Option<Arc<Value>>,
-    /// `CreateOptions`, `UpdateOptions`, `PatchOptions` or `DeleteOptions`, with kind and apiVersion.
-    pub options: Value,
+    pub options: Options,
     pub dry_run: bool,
     pub user: Arc<User>,
     /// `Warning` headers of the answer.
@@ -159,8 +180,19 @@ pub trait Plugin: Send + Sync {
 
 /// The plugins that are on, in upstream's order.
 pub struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Link>,
     durations: Durations,
+}
+
+struct Link {
+    plugin: Box<dyn Plugin>,
+    timings: Timings,
+}
+
+impl Link {
+    fn new(plugin: Box<dyn Plugin>) -> Self {
+        Self { plugin, timings: Timings::default() }
+    }
 }
 
 impl Chain {
@@ -197,7 +229,7 @@ impl Chain {
     }
 
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins, durations: Durations::default() }
+        Self { plugins: plugins.into_iter().map(Link::new).collect(), durations: Durations::default() }
     }
 
     /// How long the plugins take.
@@ -207,17 +239,17 @@ impl Chain {
 
     /// With one more plugin, after all others.
     pub fn and(mut self, plugin: impl Plugin + 'static) -> Self {
-        self.plugins.push(Box::new(plugin));
+        self.plugins.push(Link::new(Box::new(plugin)));
         self
     }
 
-    fn note(&self, plugin: &dyn Plugin, step: &'static str, of: &Attributes, rejected: bool, begun: Instant) {
-        self.durations.note(plugin.name(), step, of.operation.name(), rejected, begun.elapsed());
+    fn note(&self, link: &Link, step: Step, of: &Attributes, rejected: bool, begun: Instant) {
+        self.durations.note(&link.timings, link.plugin.name(), step, of.operation, rejected, begun.elapsed());
     }
 
     /// Whether any plugin may change this object.
     pub fn may_change(&self, attributes: &Attributes) -> bool {
-        self.plugins.iter().any(|plugin| plugin.changes() && plugin.handles(attributes))
+        self.plugins.iter().any(|Link { plugin, .. }| plugin.changes() && plugin.handles(attributes))
     }
 
     /// A second time, if a webhook or a policy has changed what plugins before it have seen.
@@ -230,11 +262,11 @@ impl Chain {
     }
 
     async fn admit_once(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
+        for link in &self.plugins {
+            if link.plugin.handles(attributes) {
                 let begun = Instant::now();
-                let admitted = plugin.admit(attributes, world).await;
-                self.note(&**plugin, "admit", attributes, admitted.is_err(), begun);
+                let admitted = link.plugin.admit(attributes, world).await;
+                self.note(link, Step::Admit, attributes, admitted.is_err(), begun);
                 admitted?;
             }
         }
@@ -242,11 +274,11 @@ impl Chain {
     }
 
     pub async fn validate(&self, attributes: &mut Attributes, world: &World) -> Result<()> {
-        for plugin in &self.plugins {
-            if plugin.handles(attributes) {
+        for link in &self.plugins {
+            if link.plugin.handles(attributes) {
                 let begun = Instant::now();
-                let validated = plugin.validate(attributes, world).await;
-                self.note(&**plugin, "validate", attributes, validated.is_err(), begun);
+                let validated = link.plugin.validate(attributes, world).await;
+                self.note(link, Step::Validate, attributes, validated.is_err(), begun);
                 validated?;
             }
         }

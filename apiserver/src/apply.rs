@@ -21,7 +21,6 @@ mod typed;
 use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, sync::LazyLock};
 
 use crds::schema::{Schema, TypeId};
-use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -84,9 +83,7 @@ pub fn apply(schema: &Schema, ty: TypeId, live: Option<&Value>, applied: &Value,
     if (text("apiVersion"), text("kind")) != (manager.api_version, manager.kind) {
         return Err(ApiError::bad_request(format!("invalid object type: {}", gvk(applied))));
     }
-    let failed = |what: &str, why: &dyn std::fmt::Display| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", format!("failed to {what}: {why}"))
-    };
+    let failed = |what: &str, why: &dyn std::fmt::Display| ApiError::unknown(format!("failed to {what}: {why}"));
     let place = Place::Type(ty);
     let work = Work { schema, ty, manager, misfit: RefCell::default() };
     let empty = || atom::zero(schema, ty);

@@ -234,6 +234,11 @@ impl ApiError {
         }
     }
 
+    /// An error that upstream passes on without a thought of whose mistake it was: 500 without a reason.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
+    }
+
     pub fn internal(why: impl fmt::Display) -> Self {
         let cause = StatusCause { message: Some(why.to_string()), ..Default::default() };
         let details = StatusDetails { causes: Some(vec![cause]), ..Default::default() };

@@ -5,7 +5,6 @@ use crds::{
     kind::{Definition, Generation},
     meta::{FOREGROUND, ORPHAN, whole_seconds},
 };
-use http::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::value::MapDeserializer;
@@ -126,7 +125,7 @@ pub fn revision(object: &Value) -> Result<Option<Revision>> {
         return Ok(None);
     }
     // No Status upstream.
-    let revision = go_uint(text).map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))?;
+    let revision = go_uint(text).map_err(ApiError::unknown)?;
     Ok(Some(revision).filter(|revision| *revision != 0))
 }
 

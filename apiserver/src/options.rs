@@ -6,7 +6,6 @@ use crds::{
     selector::{self, FieldTerm, Selector},
     syntax,
 };
-use http::StatusCode;
 use serde_json::{Value, json};
 use store::Revision;
 
@@ -177,7 +176,7 @@ pub fn go_uint(text: &str) -> std::result::Result<u64, String> {
 
 /// What a watch or a GET gets for a resourceVersion that is no number: an error that is no Status upstream.
 pub fn revision_or_500(text: &str) -> Result<Option<Revision>> {
-    parse_revision(text).map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))
+    parse_revision(text).map_err(ApiError::unknown)
 }
 
 /// Whether a field can be selected by. Core kinds with own conversions word the refusal differently.

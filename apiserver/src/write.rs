@@ -14,7 +14,7 @@ use serde_json::Value;
 use store::{Compare, Entry, Op, Outcome, Txn};
 
 use crate::{
-    admission::{Attributes, Chain, Operation},
+    admission::{Attributes, Chain, Operation, Options},
     allocate, apply,
     audit::Record,
     cache::{Object, key_of},
@@ -181,9 +181,9 @@ impl Writer<'_> {
         object: Option<Value>,
         old: Option<Arc<Value>>,
     ) -> Attributes {
-        let kind = match operation {
-            Operation::Create => "CreateOptions",
-            _ => "UpdateOptions",
+        let options = match operation {
+            Operation::Create => Options::Create(self.options.clone()),
+            _ => Options::Update(self.options.clone()),
         };
         let is_namespace = self.definition.gvk.group.is_empty() && self.definition.plural == "namespaces";
         let namespace = if is_namespace { self.name } else { self.namespace };
@@ -196,7 +196,7 @@ impl Writer<'_> {
             name: if self.is_one_of_many { String::new() } else { self.name.to_owned() },
             object,
             old,
-            options: self.options.object(kind),
+            options,
             dry_run: self.options.dry_run,
             user: self.user.clone(),
             warnings: Vec::new(),

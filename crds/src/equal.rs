@@ -9,7 +9,6 @@ use serde::Serialize;
 use self::plain::Plain;
 use crate::{
     field::{Error, Errors},
-    go,
     meta::IMMUTABLE,
 };
 
@@ -27,7 +26,7 @@ pub fn immutable<T: Serialize>(new: &T, old: &T, path: impl fmt::Display, errors
 /// What may not change: a struct, shown as Go shows it.
 pub fn immutable_struct<T: Serialize>(new: &T, old: &T, type_name: &str, path: impl fmt::Display, errors: &mut Errors) {
     if !same(new, old) {
-        errors.push(Error::invalid(path, "", IMMUTABLE).showing(go::show(new, type_name)));
+        errors.push(Error::invalid(path, "", IMMUTABLE).showing_struct(new, type_name));
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::{custom::number::float, schema::encode};
+use crate::{
+    custom::number::float,
+    schema::{encode, go},
+};
 
 /// Where in an object: built on the stack while validation descends, written out only when something is wrong.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +105,24 @@ impl ErrorKind {
     }
 }
 
+/// What is at a path, as errors have it; null for a field that an object lacks.
+fn value_at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(object, |value, part| {
+        let mut steps = part.split('[');
+        let name = steps.next()?;
+        let member = match value {
+            Value::Object(fields) => fields.get(name).unwrap_or(&Value::Null),
+            Value::Null => value,
+            _ => return None,
+        };
+        steps.try_fold(member, |list, step| match (list, step.strip_suffix(']')?.parse::<usize>()) {
+            (Value::Array(items), Ok(index)) => items.get(index),
+            (Value::Null, Ok(_)) => Some(list),
+            _ => None,
+        })
+    })
+}
+
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -109,11 +131,13 @@ pub struct Error {
     /// The rendered bad value, for the kinds of error that show it.
     pub value: Option<String>,
     pub detail: String,
+    /// Of what `value` shows, and the name of its type, if Go has a form of its own for it.
+    shown: Option<Box<(Value, String)>>,
 }
 
 impl Error {
     fn new(kind: ErrorKind, path: impl fmt::Display, value: Option<String>, detail: impl Into<String>) -> Self {
-        Self { kind, field: path.to_string(), value, detail: detail.into() }
+        Self { kind, field: path.to_string(), value, detail: detail.into(), shown: None }
     }
 
     pub fn required(path: impl fmt::Display, detail: impl Into<String>) -> Self {
@@ -187,7 +211,26 @@ impl Error {
     /// Shows this text in place of the bad value: for values that upstream shows in Go's own form.
     pub fn showing(mut self, value: impl Into<String>) -> Self {
         self.value = Some(value.into());
+        self.shown = None;
         self
+    }
+
+    /// The same of a value of a type that `schema::go` knows how to show.
+    pub fn showing_struct<T: Serialize + ?Sized>(mut self, value: &T, type_name: &str) -> Self {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        self.value = Some(go::show(&value, type_name));
+        self.shown = Some(Box::new((value, type_name.to_owned())));
+        self
+    }
+
+    /// Shows as nil what our types cannot tell from empty lists, and was not in the object that was `sent`.
+    pub fn tell_nil(&mut self, sent: &Value) {
+        let Some(sent) = value_at(sent, &self.field) else { return };
+        if sent.is_null() && self.value.as_deref() == Some("[]") {
+            self.value = Some("null".to_owned());
+        } else if let Some((value, type_name)) = self.shown.take().map(|shown| *shown) {
+            self.value = Some(go::show(&go::as_sent(&value, sent, &type_name), &type_name));
+        }
     }
 
     /// What a `StatusCause` carries as its message.
@@ -425,6 +468,23 @@ mod tests {
         let first = containers.index(0);
         assert_eq!(first.child("image").to_string(), "spec.containers[0].image");
         assert_eq!(Path::new("metadata").child("labels").key("a/b").to_string(), "metadata.labels[a/b]");
+    }
+
+    #[test]
+    fn lists_that_were_left_out_are_told_as_nil() {
+        let told = |field: &str, sent: Value| {
+            let mut errors = [
+                Error::invalid(field, json!([]), "bad"),
+                Error::invalid(field, "", "bad")
+                    .showing_struct(&json!({"rules": []}), "io.k8s.api.batch.v1.SuccessPolicy"),
+            ];
+            errors.iter_mut().for_each(|error| error.tell_nil(&sent));
+            errors.map(|error| error.value.unwrap_or_default())
+        };
+        assert_eq!(told("a[1].b", json!({"a": [0, {"b": {"rules": []}}]})), ["[]", r#"{"Rules":[]}"#]);
+        assert_eq!(told("a[1].b", json!({"a": [0, {}]})), ["null", r#"{"Rules":null}"#]);
+        assert_eq!(told("a[1].b", json!({})), ["null", r#"{"Rules":null}"#]);
+        assert_eq!(told("a[x.y/z]", json!({"a": {}})), ["[]", r#"{"Rules":[]}"#]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     condition,
     custom::Custom,
     field::Errors,
-    schema::{self, Schema, TypeId},
+    schema::{self, Schema, Shape, TypeId},
     user::User,
 };
 
@@ -407,20 +407,58 @@ pub trait Rules: Send + Sync {
     }
 }
 
-struct Typed<K>(PhantomData<fn() -> K>);
+struct Typed<K> {
+    facts: Facts,
+    kind: PhantomData<fn() -> K>,
+}
 
-fn decode<K: Kind>(object: &Value) -> Result<K, serde_json::Error> {
-    let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
-    let object = marked.as_ref().unwrap_or(object);
-    K::deserialize(object).or_else(|_| {
-        let filled = condition::with_zero_times(object);
-        let mut object = filled.unwrap_or_else(|| object.clone());
-        K::deserialize(&object).or_else(|still| {
-            loosen(&mut object, true);
-            // What is wrong yet is told as it was before.
-            K::deserialize(&object).map_err(|_| still)
+impl<K: Kind> Typed<K> {
+    fn decode(&self, object: &Value) -> Result<K, serde_json::Error> {
+        let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
+        let object = marked.as_ref().unwrap_or(object);
+        K::deserialize(object).or_else(|_| {
+            let filled = condition::with_zero_times(object);
+            let mut object = filled.unwrap_or_else(|| object.clone());
+            K::deserialize(&object).or_else(|still| {
+                loosen(&mut object, true);
+                if let Some((schema, ty)) = self.facts.get() {
+                    forget_kinds(schema, &Shape::Object(ty), &mut object, true);
+                }
+                // What is wrong yet is told as it was before.
+                K::deserialize(&object).map_err(|_| still)
+            })
         })
-    })
+    }
+
+    /// What was made of `from`, as JSON.
+    fn encode(&self, typed: K, from: &Value) -> Result<Value, serde_json::Error> {
+        let mut made = serde_json::to_value(typed)?;
+        if let Some((schema, ty)) = self.facts.get() {
+            schema::nil::keep(schema, ty, from, &mut made);
+        }
+        Ok(made)
+    }
+}
+
+/// Objects within others are of the kind that their place says, whatever they say themselves.
+fn forget_kinds(schema: &Schema, shape: &Shape, value: &mut Value, is_whole: bool) {
+    match (shape, value) {
+        (Shape::Object(id), Value::Object(fields)) => {
+            let ty = schema.get(*id);
+            if !is_whole && !ty.kinds.is_empty() {
+                fields.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
+            }
+            for field in &ty.fields {
+                if let Some(value) = fields.get_mut(&*field.json) {
+                    forget_kinds(schema, &field.shape, value, false);
+                }
+            }
+        }
+        (Shape::List(item), Value::Array(items)) => {
+            items.iter_mut().for_each(|value| forget_kinds(schema, item, value, false));
+        }
+        _ => {}
+    }
 }
 
 /// Takes out what Go reads as nothing and our types do not: nulls in maps, objects within others that leave it empty what
@@ -460,13 +498,9 @@ impl<K: Kind> Rules for Typed<K> {
     }
 
     fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
-        let misses_selector = K::NEEDS_SELECTOR && selector(object).is_none();
-        let mut typed: K = decode(object)?;
+        let mut typed: K = self.decode(object)?;
         typed.set_defaults();
-        *object = serde_json::to_value(typed)?;
-        if misses_selector && selector(object).is_some_and(Map::is_empty) {
-            object["spec"]["selector"] = Value::Null;
-        }
+        *object = self.encode(typed, object)?;
         Ok(())
     }
 
@@ -476,15 +510,17 @@ impl<K: Kind> Rules for Typed<K> {
         request: &Request,
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
-        let mut typed: K = decode(object)?;
+        let mut typed: K = self.decode(object)?;
         let request = &Request { sent: object, ..request.clone() };
         let mut warnings = typed.sent_warnings();
         typed.prepare_create(request);
+        let before = errors.len();
         typed.validate_create(request, errors);
+        errors.iter_mut().skip(before).for_each(|error| error.tell_nil(request.sent));
         warnings.extend(typed.warnings(None));
         // As upstream's storage, which sets defaults whenever it reads.
         typed.set_defaults();
-        *object = serde_json::to_value(typed)?;
+        *object = self.encode(typed, object)?;
         Ok(warnings)
     }
 
@@ -495,8 +531,9 @@ impl<K: Kind> Rules for Typed<K> {
         request: &Request,
         errors: &mut Errors,
     ) -> Result<Vec<String>, serde_json::Error> {
-        let (mut typed, old): (K, K) = (decode(object)?, decode(old)?);
+        let (mut typed, old): (K, K) = (self.decode(object)?, self.decode(old)?);
         let request = &Request { sent: object, ..request.clone() };
+        let before = errors.len();
         if request.subresource.is_empty() {
             typed.prepare_update(&old, request);
             typed.validate_update(&old, request, errors);
@@ -504,22 +541,23 @@ impl<K: Kind> Rules for Typed<K> {
             typed.prepare_subresource(&old, request);
             typed.validate_subresource(&old, request, errors);
         }
+        errors.iter_mut().skip(before).for_each(|error| error.tell_nil(request.sent));
         let warnings = if request.subresource.is_empty() { typed.warnings(Some(&old)) } else { Vec::new() };
         typed.set_defaults();
-        *object = serde_json::to_value(typed)?;
+        *object = self.encode(typed, object)?;
         Ok(warnings)
     }
 
     fn selectable(&self, object: &Value, path: &str) -> String {
-        decode::<K>(object).map(|typed| typed.selectable(path)).unwrap_or_default()
+        self.decode(object).map(|typed| typed.selectable(path)).unwrap_or_default()
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        decode::<K>(object).map(|typed| typed.row(now)).unwrap_or_default()
+        self.decode(object).map(|typed| typed.row(now)).unwrap_or_default()
     }
 
     fn grace_seconds(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
-        decode::<K>(object).ok()?.grace_seconds(requested)
+        self.decode(object).ok()?.grace_seconds(requested)
     }
 
     fn orphaning_warning(&self) -> Option<&'static str> {
@@ -531,11 +569,11 @@ impl<K: Kind> Rules for Typed<K> {
     }
 
     fn is_held(&self, object: &Value) -> bool {
-        decode::<K>(object).is_ok_and(|typed| typed.is_held())
+        self.decode(object).is_ok_and(|typed| typed.is_held())
     }
 
     fn begin_deletion(&self, object: &mut Value, now: Timestamp) -> Result<bool, serde_json::Error> {
-        let mut typed: K = decode(object)?;
+        let mut typed: K = self.decode(object)?;
         if !typed.begin_deletion(now) {
             return Ok(false);
         }
@@ -649,8 +687,10 @@ impl Definition {
         let about = K::ABOUT;
         let borrowed = |texts: &[&'static str]| texts.iter().map(|t| Cow::Borrowed(*t)).collect();
         let gvk = Gvk { group: K::GROUP.into(), version: K::VERSION.into(), kind: K::KIND.into() };
+        let facts = Facts::built_in(&gvk);
         Self {
-            facts: Facts::built_in(&gvk),
+            rules: Arc::new(Typed::<K> { facts: facts.clone(), kind: PhantomData }),
+            facts,
             gvk,
             list_kind: format!("{}List", K::KIND).into(),
             namespaced: K::Scope::NAMESPACED,
@@ -676,7 +716,6 @@ impl Definition {
             schema_name: schema_name(K::GROUP, K::VERSION, K::KIND).into(),
             conversion: None,
             custom: None,
-            rules: Arc::new(Typed::<K>(PhantomData)),
         }
     }
 

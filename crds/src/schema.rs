@@ -13,6 +13,7 @@ pub mod decode;
 pub mod encode;
 mod facts;
 pub mod go;
+pub mod nil;
 pub mod prose;
 pub mod protobuf;
 #[cfg(test)]

@@ -146,11 +146,12 @@ impl Plugin for MutatingAdmissionPolicy {
                 return Ok(());
             }
             let mut failures = Vec::new();
-            let invocations = invocations(policies, attributes, &mut failures, world).await;
+            // On the heap: most requests come here for nothing, and the rest of it is large.
+            let invocations = Box::pin(invocations(policies, attributes, &mut failures, world)).await;
             if !invocations.is_empty() {
                 let authorizer = expression::authorizer(&self.authorizer, attributes);
                 attributes.reinvocation.enter(NAME, attributes.object.as_ref());
-                let dispatched = dispatch(&invocations, attributes, &authorizer, &mut failures, world).await;
+                let dispatched = Box::pin(dispatch(&invocations, attributes, &authorizer, &mut failures, world)).await;
                 attributes.reinvocation.leave(NAME, attributes.object.as_ref());
                 dispatched?;
             }

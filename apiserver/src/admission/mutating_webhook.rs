@@ -59,7 +59,8 @@ impl Plugin for MutatingAdmissionWebhook {
             }
             attributes.reinvocation.enter(NAME, attributes.object.as_ref());
             let deadline = Instant::now() + REQUEST_WAIT_MAX;
-            let admitted = dispatch(&hooks, attributes, &self.authorizer, deadline, world).await;
+            // On the heap: most requests come here for nothing, and the rest of it is large.
+            let admitted = Box::pin(dispatch(&hooks, attributes, &self.authorizer, deadline, world)).await;
             attributes.reinvocation.leave(NAME, attributes.object.as_ref());
             admitted
         })

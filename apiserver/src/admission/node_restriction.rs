@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crds::field::quote;
 use futures::future::BoxFuture;
-use http::StatusCode;
 use k8s_openapi::api::{
     authentication::v1::TokenRequest,
     certificates::v1beta1::PodCertificateRequest,
@@ -384,7 +383,7 @@ fn check_pod_certificate(node: &str, a: &Attributes, world: &World) -> Checked {
         return Err(format!("unexpected operation {}", a.operation.name()).into());
     }
     let spec = edit::decode::<PodCertificateRequest>(object(a))?.spec;
-    let retry = |why: String| Refusal::from(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+    let retry = |why: String| Refusal::from(ApiError::unknown(why));
     let missing = |what: &str, named: &str, kind: &str, name: &str| {
         let (named, name) = (quote(named), quote(name));
         retry(format!("while retrieving {what} {named} named in the PodCertificateRequest: {kind} {name} not found"))

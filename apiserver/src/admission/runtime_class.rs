@@ -2,7 +2,6 @@
 
 use crds::resource;
 use futures::future::BoxFuture;
-use http::StatusCode;
 use k8s_openapi::api::{
     core::v1::{PodSpec, Toleration},
     node::v1,
@@ -69,7 +68,7 @@ async fn class_of(attributes: &Attributes, world: &World) -> Result<Option<v1::R
     if let Some(class) = world.get::<v1::RuntimeClass>("", name)? {
         return Ok(Some(class));
     }
-    client_name(name).map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))?;
+    client_name(name).map_err(ApiError::unknown)?;
     // The cache may lag behind a class that was just made.
     let class = world.get_live::<v1::RuntimeClass>("", name).await?;
     let missing = || {

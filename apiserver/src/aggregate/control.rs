@@ -11,7 +11,7 @@ use crds::{
     kind::{Definition, Kind},
     user::User,
 };
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use k8s_openapi::{
@@ -19,7 +19,6 @@ use k8s_openapi::{
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::{
@@ -29,7 +28,7 @@ use super::{
 };
 use crate::{
     backend::resolve,
-    cache::{Filter, kind::Delivery},
+    cache::{Filter, changes},
     error::ApiError,
     metadata,
     pipeline::Apiserver,
@@ -63,7 +62,7 @@ pub async fn run(apiserver: Weak<Apiserver>) {
 }
 
 /// Tells that something has changed that conditions depend on.
-struct Changes(Vec<mpsc::Receiver<Delivery>>);
+struct Changes(Vec<changes::Changes>);
 
 impl Changes {
     fn of(server: &Apiserver) -> Self {
@@ -78,12 +77,13 @@ impl Changes {
 
     /// Waits for a change; false if the watch is over.
     async fn next(&mut self) -> bool {
-        let waiting = self.0.iter_mut().map(|changes| Box::pin(changes.recv()));
-        futures::future::select_all(waiting).await.0.is_some()
+        futures::future::select_all(self.0.iter_mut().map(StreamExt::next)).await.0.is_some()
     }
 
     fn drain(&mut self) {
-        self.0.iter_mut().for_each(|changes| while changes.try_recv().is_ok() {});
+        for changes in &mut self.0 {
+            while changes.next().now_or_never().flatten().is_some() {}
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::field::{Error, Errors, Path};
-use http::StatusCode;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use super::range::{Random, Range};
@@ -164,7 +163,7 @@ impl<'a> Ports<'a> {
             let protocol = port.protocol.clone().unwrap_or_default();
             if !seen.insert((protocol.clone(), node_port)) {
                 let why = format!("duplicate nodePort: {{{protocol} {node_port}}}");
-                return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+                return Err(ApiError::unknown(why));
             }
         }
         Ok(())

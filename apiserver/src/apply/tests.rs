@@ -1,4 +1,5 @@
 use crds::schema::{Field, ListType, Shape, Type};
+use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::json;
 

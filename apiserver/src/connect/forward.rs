@@ -14,7 +14,7 @@ use super::{
     BoxError, Relay,
     dial::{self, Dialer},
     empty, header, html, path,
-    place::{self, Place},
+    place::Place,
 };
 use crate::error::{ApiError, Result};
 
@@ -95,17 +95,17 @@ impl Hop {
         header::remove_credentials(&mut parts.headers);
         header::add_forwarded_for(&mut parts.headers, self.client);
         let outgoing = self.outgoing(parts, empty())?;
-        let unreachable = |why: String| place::failed(format!("error dialing backend: {why}"));
+        let unreachable = |why: String| ApiError::unknown(format!("error dialing backend: {why}"));
         let mut answer = send(dialer, &self.place, outgoing).await.map_err(unreachable)?;
         let code = answer.status();
         if code != StatusCode::SWITCHING_PROTOCOLS {
             if code.as_u16() < 400 {
-                return Err(place::failed(format!("invalid upgrade response: status code {}", code.as_u16())));
+                return Err(ApiError::unknown(format!("invalid upgrade response: status code {}", code.as_u16())));
             }
             header::remove_hop(answer.headers_mut());
             return Ok(answer.map(relay));
         }
-        let client = client.ok_or_else(|| place::failed("request connection cannot be hijacked"))?;
+        let client = client.ok_or_else(|| ApiError::unknown("request connection cannot be hijacked"))?;
         let backend = hyper::upgrade::on(&mut answer);
         tokio::spawn(async move {
             if let Err(error) = join(client, backend).await {
@@ -205,7 +205,7 @@ pub(super) async fn fetch_log(dialer: &Dialer, place: &Place, pod: &str) -> Resu
     *request.uri_mut() = place.path_and_query.parse().map_err(ApiError::internal)?;
     let authority = HeaderValue::from_str(&place.authority()).map_err(ApiError::internal)?;
     request.headers_mut().insert(names::HOST, authority);
-    let unreachable = |why| place::failed(format!("Get \"{}\": {why}", place.url()));
+    let unreachable = |why| ApiError::unknown(format!("Get \"{}\": {why}", place.url()));
     let answer = send(dialer, place, request).await.map_err(unreachable)?;
     let code = answer.status();
     if (StatusCode::OK..=StatusCode::PARTIAL_CONTENT).contains(&code) {

@@ -135,17 +135,12 @@ pub(super) fn kubelet(node: &Node, types: &[String]) -> Result<Place> {
     let Some(preferred) = preferred else {
         let known: Vec<_> = addresses.iter().map(|a| format!("{{{} {}}}", a.type_, a.address)).collect();
         let why = format!("no preferred addresses found; known addresses: [{}]", known.join(" "));
-        return Err(failed(why));
+        return Err(ApiError::unknown(why));
     };
     let endpoints = status.and_then(|status| status.daemon_endpoints.as_ref());
     let port = endpoints.and_then(|endpoints| endpoints.kubelet_endpoint.as_ref()).map(|endpoint| endpoint.port);
     let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(KUBELET_PORT);
     Ok(Place { trust: Trust::Kubelet, host: preferred.address.clone(), port, path_and_query: String::new() })
-}
-
-/// An error of no particular kind: 500 without a reason.
-pub(super) fn failed(why: impl Into<String>) -> ApiError {
-    ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "", why)
 }
 
 /// Another port of a node is whatever listens there, not its kubelet.

@@ -11,7 +11,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
 
-use super::{BoxError, Relay, empty, place};
+use super::{BoxError, Relay, empty};
 use crate::error::{ApiError, Result};
 
 /// What clients may ask for; the second is for those that know only text.
@@ -41,7 +41,7 @@ pub(super) fn perhaps<B>(mut request: Request<B>, answer: Response<Relay>) -> Re
     let key = key.ok_or_else(|| ApiError::bad_request("a WebSocket needs a Sec-WebSocket-Key"))?;
     let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(ApiError::internal)?;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrade = upgrade.ok_or_else(|| place::failed("request connection cannot be hijacked"))?;
+    let upgrade = upgrade.ok_or_else(|| ApiError::unknown("request connection cannot be hijacked"))?;
 
     let mut switched = Response::new(empty());
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

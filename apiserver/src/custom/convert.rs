@@ -12,7 +12,6 @@ use crds::{
     custom::{Custom, Family},
     kind::Definition,
 };
-use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -65,11 +64,6 @@ pub fn family(definition: &Definition) -> Option<&Arc<Family>> {
     definition.custom.as_ref().map(|Custom { family, .. }| family).filter(|family| family.uses_webhook())
 }
 
-/// Upstream's errors of conversion are no Status.
-fn failed(why: String) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
-}
-
 /// Makes objects ready to be shown in a version of their kind.
 pub async fn prepare<'o>(
     world: &World,
@@ -79,7 +73,7 @@ pub async fn prepare<'o>(
     let Some(family) = family(definition) else { return Ok(()) };
     let due: Vec<&Arc<Object>> = objects.into_iter().filter(|object| !object.has_form(definition)).collect();
     for batch in due.chunks(BATCH) {
-        let read = |object: &&Arc<Object>| family.read(object.value()?).map_err(failed);
+        let read = |object: &&Arc<Object>| family.read(object.value()?).map_err(ApiError::unknown);
         let values = batch.iter().map(read).collect::<Result<Vec<_>>>()?;
         let values = convert(world, family, values, &definition.gvk.version).await?;
         for (object, value) in batch.iter().zip(values) {
@@ -107,25 +101,27 @@ async fn convert(world: &World, family: &Arc<Family>, objects: Vec<Value>, versi
     }
     let Some((_, first)) = due.first() else { return Ok(out) };
     let kind = review::told_kind(first);
-    let refused = |why: String| failed(format!("conversion webhook for {kind} failed: {why}"));
+    let refused = |why: String| ApiError::unknown(format!("conversion webhook for {kind} failed: {why}"));
 
     let uid = world.random.uid();
     let objects: Vec<&Value> = due.iter().map(|(_, object)| object).collect();
     let reviews = family.conversion.webhook.as_ref().map(|webhook| webhook.conversion_review_versions.as_slice());
     let review = review::Version::first(reviews.unwrap_or_default())
-        .ok_or_else(|| failed("no supported conversion review versions".to_owned()))?;
+        .ok_or_else(|| ApiError::unknown("no supported conversion review versions".to_owned()))?;
     let body = review.request(&uid, &wanted, &objects);
     let answer = world.converters.webhook(family).post(world, body, WAIT_MAX).await;
     let answer = answer.map_err(|why| refused(why.to_string()))?;
     let converted = review.converted(&answer, &uid).map_err(refused)?;
     if converted.len() != due.len() {
         let (given, wanted) = (converted.len(), due.len());
-        return Err(failed(format!("conversion webhook for {kind} returned {given} objects, expected {wanted}")));
+        return Err(ApiError::unknown(format!(
+            "conversion webhook for {kind} returned {given} objects, expected {wanted}"
+        )));
     }
     for ((i, original), object) in due.into_iter().zip(converted) {
         let object = review::checked(&original, object, &wanted)
-            .map_err(|why| failed(format!("conversion webhook for {kind} returned {why}")))?;
-        let object = family.receive(object).map_err(failed)?;
+            .map_err(|why| ApiError::unknown(format!("conversion webhook for {kind} returned {why}")))?;
+        let object = family.receive(object).map_err(ApiError::unknown)?;
         if let Some(place) = out.get_mut(i) {
             *place = object;
         }

@@ -10,7 +10,7 @@ use crds::{
     },
     user::User,
 };
-use futures::future::try_join_all;
+use futures::{StreamExt, future::try_join_all};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use super::control::{Control, write_status};
@@ -150,7 +150,7 @@ async fn is_emptied(server: &Arc<Apiserver>, kind: &Arc<Definition>) -> Result<b
         let mut watch = cache.watch(Filter::all(kind.clone(), ""), From::Now).await?;
         cache.wait_until_current().await?;
         while !cache.kind(kind).is_empty() {
-            match tokio::time::timeout_at(end, watch.changes.recv()).await {
+            match tokio::time::timeout_at(end, watch.changes.next()).await {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return Ok(false),

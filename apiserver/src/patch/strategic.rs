@@ -7,7 +7,6 @@ mod list;
 mod lookup;
 
 use crds::schema::{Schema, TypeId};
-use http::StatusCode;
 use serde_json::{Map, Value};
 
 use self::lookup::{Lookup, Merging};
@@ -37,7 +36,7 @@ impl From<Wrong> for ApiError {
         match wrong {
             Wrong::Format(_) => Self::bad_request(wrong.to_string()),
             Wrong::ListOfLists => unfit(),
-            Wrong::Other(why) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", why),
+            Wrong::Other(why) => Self::unknown(why),
         }
     }
 }

@@ -90,7 +90,7 @@ fn check(binding: &Value) -> Result<()> {
     }
     let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let told = if let [one] = told.as_slice() { one.clone() } else { format!("[{}]", told.join(", ")) };
-    Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", told))
+    Err(ApiError::unknown(told))
 }
 
 /// The pod on its node.

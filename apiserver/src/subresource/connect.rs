@@ -7,7 +7,7 @@ use http::Request;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    admission::Operation,
+    admission::{Operation, Options},
     call::Call,
     codec::{
         answer::Answer,
@@ -67,7 +67,7 @@ async fn admit(server: &Apiserver, call: &mut Call, target: &Target) -> Result<(
     let mut writer = verbs::writer(server, call, target, &name, WriteOptions::default());
     let mut attributes = writer.attributes(Operation::Connect, Some(Value::Object(options)), None);
     attributes.kind = gvk;
-    attributes.options = Value::Null;
+    attributes.options = Options::None;
     let admitted = writer.admit_other(attributes).await;
     let warnings = std::mem::take(&mut writer.warnings);
     call.warnings.extend(warnings);

@@ -99,11 +99,11 @@ fn delete_options(eviction: &Value, options: &WriteOptions, name: &str) -> Resul
         if !own.is_empty() && own != ["All"] {
             let own = own.join(" ");
             let why = format!("Non-matching dry-run options in request and content: [All] and [{own}]");
-            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+            return Err(ApiError::unknown(why));
         }
         given["dryRun"] = json!(["All"]);
     }
-    DeleteOptions::deserialize(given).map_err(|e| ApiError::bad_request(e.to_string()))?.validated()
+    DeleteOptions::deserialize(given).map_err(|e| ApiError::bad_request(e.to_string()))
 }
 
 struct Evicting<'a> {
@@ -168,7 +168,7 @@ impl Evicting<'_> {
             _ => {
                 let why =
                     "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-                return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why));
+                return Err(ApiError::unknown(why));
             }
         };
         if !is_ready(pod) && unready_may_go(budget) {
@@ -228,7 +228,8 @@ impl Evicting<'_> {
                 *version = metadata::text(&marked, "resourceVersion").to_owned();
             }
         }
-        self.writer.delete(&delete).await.map(drop)
+        // Upstream looks at the options when it deletes, not before.
+        self.writer.delete(&delete.validated()?).await.map(drop)
     }
 }
 

@@ -135,11 +135,6 @@ fn parse(kind: Kind, body: &[u8]) -> Result<(Value, Vec<String>)> {
     Ok((decoded.value, strict))
 }
 
-/// What upstream passes on without a thought of whose mistake it was.
-fn internal(why: String) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why)
-}
-
 struct Patch<'a> {
     kind: Kind,
     gvk: &'a Gvk,
@@ -169,7 +164,7 @@ impl Patch<'_> {
         let mut object = checked.0;
         self.accept(&mut object).map_err(|why| {
             let applied = apply::described(&self.body);
-            internal(format!("failed to convert to unversioned ({applied}): {why}"))
+            ApiError::unknown(format!("failed to convert to unversioned ({applied}): {why}"))
         })?;
         Ok(object)
     }
@@ -223,7 +218,7 @@ impl Patch<'_> {
         let why = format!(
             "failed to convert new object ({applied}) to proper version: unable to convert unstructured object to {of}: {why}"
         );
-        internal(why)
+        ApiError::unknown(why)
     }
 
     /// Whether what has been converted rather than read is of the kind.
@@ -244,7 +239,7 @@ impl Patch<'_> {
             return Err(invalid(why));
         }
         if self.kind == Kind::Strategic {
-            self.accept(&mut object).map_err(internal)?;
+            self.accept(&mut object).map_err(ApiError::unknown)?;
         }
         Ok((object, if self.validation == FieldValidation::Ignore { Vec::new() } else { found }))
     }

@@ -147,7 +147,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let why = "resourceVersion should not be set on objects to be created";
-        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "", why))
+        Err(ApiError::unknown(why))
     }
 
     /// A resourceVersion in the object must be the stored one's; some kinds insist on one.

@@ -9,7 +9,7 @@ use store::{Entry, Op};
 
 use super::{ATTEMPTS_MAX, Commit, Current, Shown, Writer};
 use crate::{
-    admission::Operation,
+    admission::{Operation, Options},
     cache::Object,
     error::{ApiError, Result, Subject},
     metadata::{self, Grace},
@@ -142,7 +142,7 @@ impl Writer<'_> {
 
     async fn admit_delete(&mut self, options: &DeleteOptions, there: &Current) -> Result<()> {
         let mut attributes = self.attributes(Operation::Delete, None, Some(there.value.clone()));
-        attributes.options = options.object();
+        attributes.options = Options::Delete(options.clone());
         attributes.dry_run = options.dry_run();
         let mut admitted = self.admission.admit(&mut attributes, self.world).await;
         if admitted.is_ok() {

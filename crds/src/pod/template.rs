@@ -18,10 +18,10 @@ pub fn set_defaults(template: &mut PodTemplateSpec) {
     default::spec(template.spec.get_or_insert_default());
 }
 
-/// Drops what is switched off.
-pub fn prepare(template: &mut PodTemplateSpec) {
+/// Drops what is switched off, unless `old`, which is stored, has it.
+pub fn prepare(template: &mut PodTemplateSpec, old: Option<&PodTemplateSpec>) {
     if let Some(spec) = &mut template.spec {
-        feature::drop_disabled(spec, None);
+        feature::drop_disabled(spec, old.and_then(|old| old.spec.as_ref()));
     }
 }
 
@@ -128,4 +128,25 @@ pub fn cells(template: Option<&PodTemplateSpec>) -> (String, String) {
         containers.iter().map(part).collect::<Vec<_>>().join(",")
     };
     (join(|c| &c.name), join(|c| c.image.as_deref().unwrap_or("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_is_switched_off_stays_if_it_is_stored() {
+        let with = |spec: Value| -> PodTemplateSpec { serde_json::from_value(json!({"spec": spec})).unwrap() };
+        let (used, plain) = (json!({"schedulingGroup": {}, "containers": []}), json!({"containers": []}));
+        let prepared = |old: Option<&PodTemplateSpec>| {
+            let mut template = with(used.clone());
+            prepare(&mut template, old);
+            template
+        };
+        assert_eq!(prepared(None), with(plain.clone()));
+        assert_eq!(prepared(Some(&with(plain))), prepared(None));
+        assert_eq!(prepared(Some(&with(used.clone()))), with(used));
+    }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Container, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec, Toleration,
 };
+use serde::Serialize;
+use serde_json::Value;
 
 use super::validate;
 use crate::{
@@ -20,8 +22,9 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// One difference, in upstream's form.
-pub fn difference<T: serde::Serialize>(old: &T, new: &T, type_name: &str) -> String {
-    diff::unified(&go::show_lines(old, type_name), &go::show_lines(new, type_name))
+pub fn difference<T: Serialize>(old: &T, new: &impl Serialize, type_name: &str) -> String {
+    let old = go::as_sent(old, &Value::Null, type_name);
+    diff::unified(&go::show_lines(&old, type_name), &go::show_lines(new, type_name))
 }
 
 /// Annotations that may not change, and the rules of all of them.
@@ -52,8 +55,8 @@ pub fn annotations(new: &Pod, old: &Pod, errors: &mut Errors) {
     }
 }
 
-/// An update of the Pod itself.
-pub fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
+/// An update of the Pod itself, as it was `sent`.
+pub fn validate(new: &Pod, old: &Pod, sent: &Value, errors: &mut Errors) {
     validate::pod_and_annotations(new, errors);
     annotations(new, old, errors);
     let (Some(new), Some(old)) = (&new.spec, &old.spec) else {
@@ -80,7 +83,7 @@ pub fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
     }
     let masked = masked(new, old, errors);
     if !equal::same(&masked, old) {
-        let shown = difference(old, &masked, "PodSpec");
+        let shown = difference(old, &go::as_sent(&masked, &sent["spec"], "PodSpec"), "PodSpec");
         let why = format!("pod updates may not change fields other than {CHANGEABLE}\n{shown}");
         errors.push(Error::forbidden(SPEC, why));
     }
@@ -139,9 +142,12 @@ fn only_added_tolerations(new: &[Toleration], old: &[Toleration], errors: &mut E
     validate::tolerations(new, &path, errors);
 }
 
+/// A gate that is there more than once is told once, where it is last.
 fn only_removed_gates(new: &[PodSchedulingGate], old: &[PodSchedulingGate], errors: &mut Errors) {
     let list = SPEC.child("schedulingGates");
-    for (i, gate) in new.iter().enumerate().filter(|(_, gate)| !old.iter().any(|o| o.name == gate.name)) {
+    let added =
+        |(i, gate): &(usize, &PodSchedulingGate)| !old.iter().chain(&new[i + 1..]).any(|other| other.name == gate.name);
+    for (i, gate) in new.iter().enumerate().filter(added) {
         let path = list.index(i);
         let why = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
         errors.push(Error::forbidden(path.child("name"), why));
@@ -156,6 +162,8 @@ fn masked(new: &PodSpec, old: &PodSpec, errors: &mut Errors) -> PodSpec {
     for (container, before) in masked.containers.iter_mut().chain(init).zip(before) {
         container.image.clone_from(&before.image);
     }
+    // Upstream puts the containers in a new list, which is none if there are none.
+    masked.init_containers.take_if(|containers| containers.is_empty());
     masked.active_deadline_seconds = old.active_deadline_seconds;
     masked.scheduling_gates.clone_from(&old.scheduling_gates);
     masked.tolerations.clone_from(&old.tolerations);
@@ -225,7 +233,7 @@ fn narrowed_affinity(new: Option<&NodeAffinity>, old: Option<&NodeAffinity>, err
         let grown = a.starts_with(b) && c.starts_with(d) && !(was_empty && (!a.is_empty() || !c.is_empty()));
         if !grown {
             let why = "only additions are allowed (no mutations or deletions)";
-            errors.push(Error::invalid(list.index(i), "", why).showing(go::show(now, "NodeSelectorTerm")));
+            errors.push(Error::invalid(list.index(i), "", why).showing_struct(now, "NodeSelectorTerm"));
         }
     }
 }
@@ -267,4 +275,20 @@ pub fn keep_all_but_ephemeral(new: &mut Pod, old: &Pod) {
     }
     new.status.clone_from(&old.status);
     crate::meta::keep_for_status(&mut new.metadata, &old.metadata);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_gate_is_told_where_it_is_last() {
+        let gates = |names: &[&str]| -> Vec<PodSchedulingGate> {
+            names.iter().map(|name| PodSchedulingGate { name: (*name).to_owned() }).collect()
+        };
+        let mut errors = Errors::new();
+        only_removed_gates(&gates(&["a", "b", "a"]), &gates(&["b"]), &mut errors);
+        let told: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(told, ["spec.schedulingGates[2].name"]);
+    }
 }

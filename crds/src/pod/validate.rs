@@ -11,7 +11,7 @@ use super::{affinity, container as containers};
 use crate::{
     field::{self, Error, Errors, Path, extend, extend_number},
     given::{Items, Text},
-    go, meta,
+    meta,
     quantity::Quantity,
     resource, syntax, volume,
 };
@@ -229,7 +229,7 @@ fn resource_claims(spec: &PodSpec, pod: Option<&ObjectMeta>, path: &Path, errors
             _ => "",
         };
         if !why.is_empty() {
-            errors.push(Error::invalid(path, "", why).showing(go::show(claim, "PodResourceClaim")));
+            errors.push(Error::invalid(path, "", why).showing_struct(claim, "PodResourceClaim"));
         }
         for (field, value) in [
             ("resourceClaimName", &claim.resource_claim_name),

@@ -7,10 +7,14 @@ use std::sync::{Arc, LazyLock};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Field, Schema, Shape, TypeId, builtin, encode, facts};
+use super::{Field, Schema, Shape, TypeId, builtin, encode, facts, nil};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const TEMPLATE: &str = "core.PodTemplateSpec";
+/// Types whose metadata is embedded, and those of their specs.
+const TEMPLATES: [(&str, &str); 2] = [
+    ("core.PodTemplateSpec", "core.PodSpec"),
+    ("core.PersistentVolumeClaimTemplate", "core.PersistentVolumeClaimSpec"),
+];
 /// In JSON a schema or something else; in Go a struct of both.
 const SCHEMA_OR: &str = "apiextensions.JSONSchemaPropsOr";
 /// Stands for the name of a field that the served type has in the object around.
@@ -24,8 +28,7 @@ static INTERNAL: LazyLock<Schema> = LazyLock::new(|| facts::parse(include_str!("
 /// Types that upstream has no internal form of (`LabelSelector`) are shown as their JSON.
 pub fn show<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
-    let (is_list, name) = type_name.strip_prefix("[]").map_or((false, type_name), |name| (true, name));
-    let name = if name.contains('.') { name.to_owned() } else { format!("io.k8s.api.core.v1.{name}") };
+    let (is_list, name) = parts_of(type_name);
     let mut out = Vec::new();
     match &value {
         Value::Array(items) if is_list => encode::sequence(items, &mut out, |item, out| named(&name, item, out)),
@@ -34,6 +37,24 @@ pub fn show<T: Serialize + ?Sized>(value: &T, type_name: &str) -> String {
         value => named(&name, value, &mut out),
     }
     String::from_utf8(out).unwrap_or_default()
+}
+
+/// A value of the named type that was made of what was `sent`, with null for the lists that were left out.
+pub fn as_sent<T: Serialize + ?Sized>(value: &T, sent: &Value, type_name: &str) -> Value {
+    let mut value = serde_json::to_value(value).unwrap_or_default();
+    let (is_list, name) = parts_of(type_name);
+    if let Some(id) = builtin().id(&name) {
+        let item = Shape::Object(id);
+        let shape = if is_list { Shape::List(Box::new(item)) } else { item };
+        nil::keep_shape(builtin(), &shape, sent, &mut value);
+    }
+    value
+}
+
+/// Whether it is a list, and the full name of what it is, or is made of.
+fn parts_of(type_name: &str) -> (bool, String) {
+    let (is_list, name) = type_name.strip_prefix("[]").map_or((false, type_name), |name| (true, name));
+    (is_list, if name.contains('.') { name.to_owned() } else { format!("io.k8s.api.core.v1.{name}") })
 }
 
 /// The same over many lines, as upstream compares two objects.
@@ -139,8 +160,8 @@ fn write_object(id: TypeId, value: Option<&Value>, parent: Option<&Value>, out: 
         ELSEWHERE => parent?.get(served_name(&field.go)),
         name => value.get(name),
     };
-    if &*ty.name == TEMPLATE {
-        return write_template(value, out);
+    if let Some((_, spec)) = TEMPLATES.iter().find(|(name, _)| *name == &*ty.name) {
+        return write_template(spec, value, out);
     }
     if let Some(or) = ty.name.strip_prefix(SCHEMA_OR) {
         return write_schema_or(or, value, out);
@@ -169,13 +190,13 @@ fn write_object(id: TypeId, value: Option<&Value>, parent: Option<&Value>, out: 
 }
 
 /// The metadata of a template is embedded: its fields stand beside the `Spec`.
-fn write_template(value: &Value, out: &mut Vec<u8>) {
+fn write_template(spec: &str, value: &Value, out: &mut Vec<u8>) {
     let metadata = value.get("metadata").filter(|metadata| metadata.is_object());
     let meta = builtin().id(META).zip(metadata).map(|(id, metadata)| encode::json(builtin(), id, metadata));
     let inlined = meta.as_deref().and_then(|meta| meta.strip_suffix(b"}")).unwrap_or(b"{");
     out.extend_from_slice(inlined);
     out.extend_from_slice(if inlined.len() > 1 { b",\"Spec\":" } else { b"\"Spec\":" });
-    match INTERNAL.id("core.PodSpec") {
+    match INTERNAL.id(spec) {
         Some(id) => write_object(id, value.get("spec"), None, out),
         None => out.extend_from_slice(b"null"),
     }
@@ -326,6 +347,8 @@ mod tests {
         let shown = show(&template, "PodTemplateSpec");
         assert!(shown.starts_with(r#"{"labels":{"a":"b"},"Spec":{"Volumes":null,"#), "{shown}");
         assert!(show(&json!({}), "PodTemplateSpec").starts_with(r#"{"Spec":{"Volumes":null,"#));
+        let volume = show(&json!({"ephemeral": {"volumeClaimTemplate": {"metadata": {}, "spec": {}}}}), "Volume");
+        assert!(volume.contains(r#""VolumeClaimTemplate":{"Spec":{"AccessModes":null,"Selector":null,"#), "{volume}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::Selector;
 use crate::{
     field::{self, Error, Errors, Path, extend},
     given::Items,
-    go, meta,
+    meta,
 };
 
 /// The name that a cause shows a selector by.
@@ -21,7 +21,7 @@ pub fn selector(object: &LabelSelector) -> Option<Selector> {
 
 /// `selector` as a value that cannot be.
 pub fn invalid(selector: &LabelSelector, path: &Path, why: &str) -> Error {
-    Error::invalid(*path, "", why).showing(go::show(selector, TYPE))
+    Error::invalid(*path, "", why).showing_struct(selector, TYPE)
 }
 
 /// An absent selector is valid.

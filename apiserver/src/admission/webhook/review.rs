@@ -75,7 +75,7 @@ struct Request<'a> {
     object: Option<&'a Value>,
     old_object: Option<&'a Value>,
     dry_run: bool,
-    options: &'a Value,
+    options: Value,
 }
 
 #[derive(Serialize)]
@@ -155,7 +155,7 @@ impl<'a> Request<'a> {
             object,
             old_object: old,
             dry_run: attributes.dry_run,
-            options: &attributes.options,
+            options: attributes.options.object(),
         }
     }
 }

@@ -51,13 +51,13 @@ impl Kind for MutatingWebhookConfiguration {
         }
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        webhook::validate(&hooks(self), None, errors);
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        webhook::validate(&webhook::as_sent(hooks(self), request.sent), None, errors);
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
-        webhook::validate(&hooks(self), Some(&hooks(old)), errors);
+        webhook::validate(&webhook::as_sent(hooks(self), request.sent), Some(&hooks(old)), errors);
     }
 
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {

@@ -12,7 +12,6 @@ use crate::{
     condition as conditions, equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Request, Subresource, column, text},
     meta, table,
 };
@@ -166,9 +165,9 @@ fn validate_validation(validation: &Validation, scope: &Scope, path: &Path, erro
 
 fn validate_annotations(annotations: &[AuditAnnotation], name: &str, scope: &Scope, path: &Path, errors: &mut Errors) {
     if annotations.len() > ANNOTATIONS_MAX {
-        let shown = go::show(annotations, "[]io.k8s.api.admissionregistration.v1.AuditAnnotation");
         let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
-        errors.push(Error::invalid(*path, "", why).showing(shown));
+        let wrong = Error::invalid(*path, "", why);
+        errors.push(wrong.showing_struct(annotations, "[]io.k8s.api.admissionregistration.v1.AuditAnnotation"));
     }
     for (i, annotation) in annotations.iter().enumerate() {
         let path = path.index(i);

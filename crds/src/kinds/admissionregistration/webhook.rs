@@ -6,6 +6,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use serde_json::Value;
 
 use super::{condition, rule, target};
 use crate::{
@@ -33,7 +34,7 @@ pub struct Hook<'a> {
     match_policy: Option<&'a str>,
     namespaces: Option<&'a LabelSelector>,
     objects: Option<&'a LabelSelector>,
-    side_effects: &'a str,
+    side_effects: Option<&'a str>,
     timeout_seconds: Option<i32>,
     review_versions: &'a [String],
     conditions: &'a [MatchCondition],
@@ -52,7 +53,7 @@ macro_rules! hook {
                     match_policy: hook.match_policy.as_deref(),
                     namespaces: hook.namespace_selector.as_ref(),
                     objects: hook.object_selector.as_ref(),
-                    side_effects: &hook.side_effects,
+                    side_effects: Some(&hook.side_effects),
                     timeout_seconds: hook.timeout_seconds,
                     review_versions: &hook.admission_review_versions,
                     conditions: hook.match_conditions.items(),
@@ -98,12 +99,22 @@ impl Leniency {
         let unknown = |hook: &Hook| !hook.review_versions.is_empty() && !is_reviewed(hook);
         let same_conditions = new.len() == old.len() && new.iter().zip(old).all(|(a, b)| a.conditions == b.conditions);
         Self {
-            side_effects: old.iter().any(|hook| !NO_SIDE_EFFECTS.contains(&hook.side_effects)),
+            side_effects: old
+                .iter()
+                .any(|hook| hook.side_effects.is_none_or(|effects| !NO_SIDE_EFFECTS.contains(&effects))),
             review_versions: old.iter().any(unknown),
             names: (0..old.len()).any(|i| old[..i].iter().any(|other| other.name == old[i].name)),
             conditions: same_conditions,
         }
     }
+}
+
+/// Side effects that were not given are none, which the type does not tell from empty ones.
+pub fn as_sent<'a>(mut hooks: Vec<Hook<'a>>, sent: &Value) -> Vec<Hook<'a>> {
+    for (hook, sent) in hooks.iter_mut().zip(sent["webhooks"].as_array().into_iter().flatten()) {
+        hook.side_effects = hook.side_effects.filter(|_| !sent["sideEffects"].is_null());
+    }
+    hooks
 }
 
 fn is_reviewed(hook: &Hook) -> bool {
@@ -134,10 +145,10 @@ fn validate_hook(hook: &Hook, leniency: &Leniency, path: &Path, errors: &mut Err
     one_of(hook.match_policy, MATCH_POLICIES, &path.child("matchPolicy"), errors);
     let allowed = if leniency.side_effects { SIDE_EFFECTS } else { NO_SIDE_EFFECTS };
     let effects_path = path.child("sideEffects");
-    match hook.side_effects {
-        "" => errors.push(Error::required(effects_path, format!("must specify one of {}", allowed.join(", ")))),
-        effects => one_of(Some(effects), allowed, &effects_path, errors),
+    if hook.side_effects.is_none() {
+        errors.push(Error::required(effects_path, format!("must specify one of {}", allowed.join(", "))));
     }
+    one_of(hook.side_effects, allowed, &effects_path, errors);
     if let Some(seconds) = hook.timeout_seconds.filter(|seconds| !(1..=TIMEOUT_SECONDS_MAX).contains(seconds)) {
         let why = "the timeout value must be between 1 and 30 seconds";
         errors.push(Error::invalid(path.child("timeoutSeconds"), seconds, why));
@@ -199,4 +210,29 @@ pub fn name_warning(name: Option<&str>) -> Vec<String> {
          be managed via the API"
     );
     is_static.then_some(words).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::admissionregistration::v1::ValidatingWebhook;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn side_effects_that_are_absent_and_empty_ones() {
+        let hooks = vec![ValidatingWebhook { name: "a.b.c".to_owned(), ..Default::default() }; 2];
+        let sent = json!({"webhooks": [{"name": "a.b.c", "sideEffects": null}, {"name": "a.b.c", "sideEffects": ""}]});
+        let hooks = as_sent(hooks.iter().map(Hook::from).collect(), &sent);
+        let mut errors = Errors::new();
+        validate(&hooks, Some(&[]), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).filter(|e| e.contains("sideEffects")).collect();
+        assert_eq!(
+            told,
+            [
+                "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+                r#"webhooks[1].sideEffects: Unsupported value: "": supported values: "None", "NoneOnDryRun""#,
+            ]
+        );
+    }
 }

@@ -93,7 +93,7 @@ fn validate_root(schema: &Schema, path: &Path, errors: &mut Errors) {
                 "only [{}] fields are allowed at the root of the schema if the status subresource is enabled",
                 OF_ROOTS.join(" ")
             );
-            errors.push(Error::invalid(*path, "", why).showing(go::show(schema, TYPE_NAME)));
+            errors.push(Error::invalid(*path, "", why).showing_struct(schema, TYPE_NAME));
             return;
         }
     }
@@ -320,7 +320,7 @@ fn validate_map(schema: &Schema, keys: &[String], path: &Path, errors: &mut Erro
         Some(Value::Object(items)) => validate_keys(items, keys, &items_path, &keys_path, errors),
         Some(other) => {
             let why = "must only have a single schema if x-kubernetes-list-type is map";
-            errors.push(Error::invalid(items_path, "", why).showing(go::show(other, ITEMS_NAME)));
+            errors.push(Error::invalid(items_path, "", why).showing_struct(other, ITEMS_NAME));
         }
     }
 }

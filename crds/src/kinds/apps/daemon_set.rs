@@ -12,7 +12,6 @@ use crate::{
     equal,
     field::{Error, Errors, Path, not_negative},
     given::Text,
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
     percent,
     pod::{template, validate},
@@ -97,14 +96,15 @@ impl Kind for DaemonSet {
 
     fn prepare_create(&mut self, _request: &Request) {
         self.status = Some(DaemonSetStatus::default());
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, None));
         let generation = template_generation(self).max(1);
         set_template_generation(self, generation);
     }
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        let before = old.spec.as_ref().map(|s| &s.template);
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, before));
         let template = |object: &Self| object.spec.as_ref().map(|s| s.template.clone());
         let changed = !equal::same(&template(self), &template(old));
         set_template_generation(self, template_generation(old) + i64::from(changed));
@@ -200,8 +200,8 @@ fn validate_strategy(spec: &DaemonSetSpec, path: &Path, errors: &mut Errors) {
         ("RollingUpdate", None) => errors.push(Error::required(rolling_path, "")),
         ("RollingUpdate", Some(rolling)) => validate_rolling(rolling, &rolling_path, errors),
         _ => {
-            let shown = go::show(strategy, "io.k8s.api.apps.v1.DaemonSetUpdateStrategy");
-            errors.push(Error::not_supported(*path, "", &["RollingUpdate", "OnDelete"]).showing(shown));
+            let wrong = Error::not_supported(*path, "", &["RollingUpdate", "OnDelete"]);
+            errors.push(wrong.showing_struct(strategy, "io.k8s.api.apps.v1.DaemonSetUpdateStrategy"));
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::{
     equal,
     field::{Error, Errors, Path, not_negative},
     given::Text,
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, ScalePaths, Subresource, column, text},
     percent,
     pod::template,
@@ -76,13 +75,14 @@ impl Kind for Deployment {
     fn prepare_create(&mut self, _request: &Request) {
         self.metadata.generation = Some(1);
         self.status = Some(DeploymentStatus::default());
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, None));
     }
 
     /// A change of annotations counts, too: revisions are kept there.
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        let before = old.spec.as_ref().map(|s| &s.template);
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, before));
         let changed =
             !equal::same(&self.spec, &old.spec) || !equal::same(&self.metadata.annotations, &old.metadata.annotations);
         self.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + i64::from(changed));
@@ -172,8 +172,8 @@ fn validate_strategy(strategy: &DeploymentStrategy, path: &Path, errors: &mut Er
         }
         ("RollingUpdate", Some(rolling)) => validate_rolling(rolling, &rolling_path, errors),
         _ => {
-            let shown = go::show(strategy, "io.k8s.api.apps.v1.DeploymentStrategy");
-            errors.push(Error::not_supported(*path, "", &["Recreate", "RollingUpdate"]).showing(shown));
+            let wrong = Error::not_supported(*path, "", &["Recreate", "RollingUpdate"]);
+            errors.push(wrong.showing_struct(strategy, "io.k8s.api.apps.v1.DeploymentStrategy"));
         }
     }
 }

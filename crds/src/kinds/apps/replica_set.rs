@@ -49,12 +49,13 @@ impl Kind for ReplicaSet {
 
     fn prepare_create(&mut self, _request: &Request) {
         self.status = Some(ReplicaSetStatus::default());
-        self.spec.iter_mut().flat_map(|s| &mut s.template).for_each(template::prepare);
+        self.spec.iter_mut().flat_map(|s| &mut s.template).for_each(|t| template::prepare(t, None));
     }
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        self.spec.iter_mut().flat_map(|s| &mut s.template).for_each(template::prepare);
+        let before = old.spec.as_ref().and_then(|s| s.template.as_ref());
+        self.spec.iter_mut().flat_map(|s| &mut s.template).for_each(|t| template::prepare(t, before));
     }
 
     fn prepare_subresource(&mut self, old: &Self, _request: &Request) {

@@ -15,7 +15,6 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend, not_negative},
     given::{Items, Text},
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Request, ScalePaths, Subresource, column, text},
     meta, percent,
     pod::{self, template},
@@ -74,12 +73,12 @@ impl Kind for StatefulSet {
 
     fn prepare_create(&mut self, _request: &Request) {
         self.status = Some(StatefulSetStatus::default());
-        self.spec.iter_mut().for_each(prepare_spec);
+        self.spec.iter_mut().for_each(|spec| prepare_spec(spec, None));
     }
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        self.spec.iter_mut().for_each(prepare_spec);
+        self.spec.iter_mut().for_each(|spec| prepare_spec(spec, old.spec.as_ref()));
     }
 
     fn prepare_subresource(&mut self, old: &Self, _request: &Request) {
@@ -150,8 +149,12 @@ impl Kind for StatefulSet {
 }
 
 /// `maxUnavailable` is switched off unless asked for.
-fn prepare_spec(spec: &mut StatefulSetSpec) {
-    template::prepare(&mut spec.template);
+fn prepare_spec(spec: &mut StatefulSetSpec, old: Option<&StatefulSetSpec>) {
+    template::prepare(&mut spec.template, old.map(|old| &old.template));
+    let before = old.and_then(|old| old.update_strategy.as_ref()?.rolling_update.as_ref()?.max_unavailable.as_ref());
+    if before.is_some() {
+        return;
+    }
     if let Some(rolling) = spec.update_strategy.as_mut().and_then(|s| s.rolling_update.as_mut()) {
         rolling.max_unavailable = None;
     }
@@ -239,9 +242,9 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
     match (strategy.type_.text(), &strategy.rolling_update) {
         ("", _) => errors.push(Error::required(*path, "")),
         ("OnDelete", Some(rolling)) => {
-            let shown = go::show(rolling, "io.k8s.api.apps.v1.RollingUpdateStatefulSetStrategy");
             let why = "only allowed for updateStrategy 'RollingUpdate'";
-            errors.push(Error::invalid(rolling_path, "", why).showing(shown));
+            let wrong = Error::invalid(rolling_path, "", why);
+            errors.push(wrong.showing_struct(rolling, "io.k8s.api.apps.v1.RollingUpdateStatefulSetStrategy"));
         }
         ("OnDelete", None) | ("RollingUpdate", None) => {}
         ("RollingUpdate", Some(rolling)) => {
@@ -251,9 +254,9 @@ fn validate_strategy(spec: &StatefulSetSpec, path: &Path, errors: &mut Errors) {
             }
         }
         _ => {
-            let shown = go::show(strategy, "io.k8s.api.apps.v1.StatefulSetUpdateStrategy");
             let why = "must be 'RollingUpdate' or 'OnDelete'";
-            errors.push(Error::invalid(*path, "", why).showing(shown));
+            let wrong = Error::invalid(*path, "", why);
+            errors.push(wrong.showing_struct(strategy, "io.k8s.api.apps.v1.StatefulSetUpdateStrategy"));
         }
     }
 }
@@ -287,4 +290,21 @@ fn validate_status(status: &StatefulSetStatus, old: &StatefulSetStatus, errors: 
         errors.push(Error::invalid(STATUS.child("availableReplicas"), available, why));
     }
     collisions_only_grow(status.collision_count, old.collision_count, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kind::Definition;
+
+    #[test]
+    fn claim_templates_are_claims_whatever_they_say() {
+        let claim = json!({"apiVersion": "x", "kind": "y", "metadata": {"name": "c"}});
+        let mut object = json!({"metadata": {"name": "s"}, "spec": {"volumeClaimTemplates": [claim]}});
+        Definition::of::<StatefulSet>().rules.set_defaults(&mut object).unwrap();
+        let claim = &object["spec"]["volumeClaimTemplates"][0];
+        assert_eq!((&claim["apiVersion"], &claim["kind"]), (&json!("v1"), &json!("PersistentVolumeClaim")));
+    }
 }

@@ -55,12 +55,13 @@ impl Kind for CronJob {
 
     fn prepare_create(&mut self, _request: &Request) {
         self.status = Some(CronJobStatus::default());
-        job_of(self).into_iter().for_each(|s| template::prepare(&mut s.template));
+        job_of(self).into_iter().for_each(|s| template::prepare(&mut s.template, None));
     }
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        job_of(self).into_iter().for_each(|s| template::prepare(&mut s.template));
+        let before = old.spec.job_template.spec.as_ref().map(|s| &s.template);
+        job_of(self).into_iter().for_each(|s| template::prepare(&mut s.template, before));
     }
 
     fn prepare_subresource(&mut self, old: &Self, _request: &Request) {

@@ -72,12 +72,13 @@ impl Kind for Job {
         generate_selector(self);
         default_labels(self);
         self.status = Some(JobStatus::default());
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, None));
     }
 
     fn prepare_update(&mut self, old: &Self, _request: &Request) {
         self.status.clone_from(&old.status);
-        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template));
+        let before = old.spec.as_ref().map(|s| &s.template);
+        self.spec.iter_mut().for_each(|s| template::prepare(&mut s.template, before));
     }
 
     fn prepare_subresource(&mut self, old: &Self, _request: &Request) {

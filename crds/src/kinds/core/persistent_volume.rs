@@ -128,14 +128,14 @@ impl Kind for PersistentVolume {
         mount_options(self, errors);
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         validate(self, errors);
         mount_options(self, errors);
         meta::create_of(self, errors);
         validate(self, errors);
         if let (Some(spec), Some(was)) = (&self.spec, &old.spec) {
-            validate_change(spec, was, errors);
+            validate_change(spec, was, &request.sent["spec"], errors);
         }
     }
 
@@ -204,21 +204,21 @@ fn mount_options(volume: &PersistentVolume, errors: &mut Errors) {
 }
 
 /// The spec's source alone.
-fn source(spec: &PersistentVolumeSpec) -> Value {
-    let mut source = json!(spec);
+fn source(spec: &PersistentVolumeSpec, sent: &Value) -> Value {
+    let mut source = go::as_sent(spec, sent, "PersistentVolumeSpec");
     if let Some(fields) = source.as_object_mut() {
         fields.retain(|name, _| !GENERAL.contains(&name.as_str()));
     }
     source
 }
 
-fn validate_change(spec: &PersistentVolumeSpec, was: &PersistentVolumeSpec, errors: &mut Errors) {
+fn validate_change(spec: &PersistentVolumeSpec, was: &PersistentVolumeSpec, sent: &Value, errors: &mut Errors) {
     let mut kept = spec.clone();
     let had = was.csi.as_ref().is_some_and(|csi| csi.controller_expand_secret_ref.is_none());
     if let Some(csi) = kept.csi.as_mut().filter(|_| had) {
         csi.controller_expand_secret_ref = None;
     }
-    let (new, old) = (source(&kept), source(was));
+    let (new, old) = (source(&kept, sent), source(was, &Value::Null));
     if !equal::same(&new, &old) {
         let words = difference(&old, &new, "io.k8s.api.core.v1.PersistentVolumeSource");
         let why = format!("spec.persistentvolumesource is immutable after creation\n{words}");

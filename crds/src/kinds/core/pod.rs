@@ -140,9 +140,9 @@ impl Kind for Pod {
         pod::validate::create(self, errors);
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
-        pod::update::validate(self, old, errors);
+        pod::update::validate(self, old, request.sent, errors);
     }
 
     fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {

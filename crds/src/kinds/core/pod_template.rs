@@ -30,11 +30,11 @@ impl Kind for PodTemplate {
     }
 
     fn prepare_create(&mut self, _request: &Request) {
-        self.template.iter_mut().for_each(template::prepare);
+        self.template.iter_mut().for_each(|t| template::prepare(t, None));
     }
 
-    fn prepare_update(&mut self, _old: &Self, _request: &Request) {
-        self.template.iter_mut().for_each(template::prepare);
+    fn prepare_update(&mut self, old: &Self, _request: &Request) {
+        self.template.iter_mut().for_each(|t| template::prepare(t, old.template.as_ref()));
     }
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::{
     field::{Error, Errors, Path},
     given::Items,
-    go,
     kind::{AGE, About, DeleteAnswer, Kind, NAME, Request, Subresource, column, text},
     meta,
     quantity::Quantity,
@@ -205,8 +204,8 @@ fn validate_selector(spec: &ResourceQuotaSpec, errors: &mut Errors) {
             errors.push(wrong("scopeName", scope, "unsupported scope"));
         }
         errors.extend(unfit(spec, scope).map(|_| {
-            let shown = go::show(selector, "io.k8s.api.core.v1.ScopeSelector");
-            Error::invalid(path, "", "unsupported scope applied to resource").showing(shown)
+            Error::invalid(path, "", "unsupported scope applied to resource")
+                .showing_struct(selector, "io.k8s.api.core.v1.ScopeSelector")
         }));
         let only_exists = SCOPES.contains(&scope) && !["PriorityClass", "VolumeAttributesClass"].contains(&scope);
         if only_exists && operator != "Exists" {

@@ -11,7 +11,6 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Number, Text},
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
     meta, table,
 };
@@ -86,9 +85,8 @@ impl Kind for FlowSchema {
         let (spec, name) = (self.spec.as_ref().unwrap_or(&none), self.metadata.name.text());
         validate_spec(spec, name, errors);
         if mandatory(name).is_some_and(|fixed| !equal::same(spec, &fixed)) {
-            let shown = go::show(spec, "io.k8s.api.flowcontrol.v1.FlowSchemaSpec");
             let why = format!("spec of '{name}' must equal the fixed value");
-            errors.push(Error::invalid(SPEC, "", why).showing(shown));
+            errors.push(Error::invalid(SPEC, "", why).showing_struct(spec, "io.k8s.api.flowcontrol.v1.FlowSchemaSpec"));
         }
         validate_conditions(self, errors);
     }
@@ -155,8 +153,8 @@ fn validate_spec(spec: &FlowSchemaSpec, name: &str, errors: &mut Errors) {
     }
     if let Some(method) = spec.distinguisher_method.as_ref().filter(|m| !METHODS.contains(&m.type_.as_str())) {
         let path = SPEC.child("distinguisherMethod");
-        let shown = go::show(method, "io.k8s.api.flowcontrol.v1.FlowDistinguisherMethod");
-        errors.push(Error::not_supported(path.child("type"), "", METHODS).showing(shown));
+        let wrong = Error::not_supported(path.child("type"), "", METHODS);
+        errors.push(wrong.showing_struct(method, "io.k8s.api.flowcontrol.v1.FlowDistinguisherMethod"));
     }
     let path = SPEC.child("priorityLevelConfiguration");
     match spec.priority_level_configuration.name.as_str() {

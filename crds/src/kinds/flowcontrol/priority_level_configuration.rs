@@ -11,7 +11,6 @@ use crate::{
     equal,
     field::{Error, Errors, Path},
     given::{Items, Number, Text},
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column},
     meta, table,
 };
@@ -152,9 +151,9 @@ fn validate_mandatory(spec: &PriorityLevelConfigurationSpec, name: &str, errors:
         _ => return,
     };
     if !kept {
-        let shown = go::show(spec, "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec");
         let why = format!("spec of '{name}'{what} must equal the fixed value");
-        errors.push(Error::invalid(SPEC, "", why).showing(shown));
+        let wrong = Error::invalid(SPEC, "", why);
+        errors.push(wrong.showing_struct(spec, "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where an Ingress leads: its paths and backends.
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, IngressBackend};
+use serde_json::Value;
 
 use super::reference;
 use crate::{
@@ -13,11 +14,12 @@ const PATH_TYPES: &[&str] = &["Exact", "ImplementationSpecific", "Prefix"];
 const BAD_SEQUENCES: &[&str] = &["//", "/./", "/../", "%2f", "%2F"];
 const BAD_SUFFIXES: &[&str] = &["/..", "/."];
 
-pub fn validate_path(rule: &HTTPIngressPath, path: &Path, errors: &mut Errors) {
+/// `sent` is the same as it was sent: it tells a missing type from an empty one.
+pub fn validate_path(rule: &HTTPIngressPath, sent: &Value, path: &Path, errors: &mut Errors) {
     let (text, text_path) = (rule.path.text(), path.child("path"));
     let is_absolute = text.starts_with('/');
     match rule.path_type.as_str() {
-        "" => {
+        "" if sent["pathType"].is_null() => {
             errors.push(Error::required(path.child("pathType"), "pathType must be specified"));
             return;
         }

@@ -10,7 +10,6 @@ use super::backend;
 use crate::{
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Request, Subresource, column, text},
     meta, syntax, table,
 };
@@ -66,8 +65,8 @@ impl Kind for Ingress {
         self.spec.clone_from(&old.spec);
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        validate_spec(self, None, errors);
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        validate_spec(self, None, request.sent, errors);
         let class = self.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref());
         if let (Some(annotation), Some(class)) = (class_annotation(self), class)
             && annotation != class
@@ -78,9 +77,9 @@ impl Kind for Ingress {
         }
     }
 
-    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
-        validate_spec(self, Some(old), errors);
+        validate_spec(self, Some(old), request.sent, errors);
     }
 
     fn validate_subresource(&self, old: &Self, _request: &Request, errors: &mut Errors) {
@@ -144,15 +143,15 @@ fn hosts(rules: &[IngressRule]) -> String {
     }
 }
 
-fn validate_spec(ingress: &Ingress, old: Option<&Ingress>, errors: &mut Errors) {
+fn validate_spec(ingress: &Ingress, old: Option<&Ingress>, sent: &Value, errors: &mut Errors) {
     let none = Default::default();
     let spec = ingress.spec.as_ref().unwrap_or(&none);
     let old = old.and_then(|old| old.spec.as_ref());
     let rules = spec.rules.items();
     if rules.is_empty() && spec.default_backend.is_none() {
-        let shown = go::show(&spec.rules, "[]io.k8s.api.networking.v1.IngressRule");
         let why = "either `defaultBackend` or `rules` must be specified";
-        errors.push(Error::invalid(SPEC, "", why).showing(shown));
+        let wrong = Error::invalid(SPEC, "", why);
+        errors.push(wrong.showing_struct(&spec.rules, "[]io.k8s.api.networking.v1.IngressRule"));
     }
     if let Some(backend) = &spec.default_backend {
         backend::validate(backend, &SPEC.child("defaultBackend"), errors);
@@ -161,7 +160,7 @@ fn validate_spec(ingress: &Ingress, old: Option<&Ingress>, errors: &mut Errors) 
     let lenient = old.is_some_and(|old| old.rules.items().iter().any(|r| r.host.text().contains('*') && !is_valid(r)));
     let list = SPEC.child("rules");
     for (i, rule) in rules.iter().enumerate() {
-        validate_rule(rule, lenient, &list.index(i), errors);
+        validate_rule(rule, lenient, &sent["spec"]["rules"][i], &list.index(i), errors);
     }
     let list = SPEC.child("tls");
     let keeps_names = old.is_some_and(|old| old.tls.items().iter().any(|tls| !secret_wrong(tls).is_empty()));
@@ -175,11 +174,11 @@ fn validate_spec(ingress: &Ingress, old: Option<&Ingress>, errors: &mut Errors) 
 
 fn is_valid(rule: &IngressRule) -> bool {
     let mut errors = Errors::new();
-    validate_paths(rule, &SPEC, &mut errors);
+    validate_paths(rule, &Value::Null, &SPEC, &mut errors);
     errors.is_empty()
 }
 
-fn validate_rule(rule: &IngressRule, lenient: bool, path: &Path, errors: &mut Errors) {
+fn validate_rule(rule: &IngressRule, lenient: bool, sent: &Value, path: &Path, errors: &mut Errors) {
     let (host, host_path) = (rule.host.text(), path.child("host"));
     if syntax::parse_ip(host).is_some() {
         errors.push(Error::invalid(host_path, host, "must be a DNS name, not an IP address"));
@@ -188,11 +187,11 @@ fn validate_rule(rule: &IngressRule, lenient: bool, path: &Path, errors: &mut Er
         extend(errors, host_path, host, host_wrong(host));
     }
     if !(lenient && host.contains('*')) {
-        validate_paths(rule, path, errors);
+        validate_paths(rule, sent, path, errors);
     }
 }
 
-fn validate_paths(rule: &IngressRule, path: &Path, errors: &mut Errors) {
+fn validate_paths(rule: &IngressRule, sent: &Value, path: &Path, errors: &mut Errors) {
     let Some(http) = &rule.http else { return };
     let path = path.child("http");
     let list = path.child("paths");
@@ -200,7 +199,7 @@ fn validate_paths(rule: &IngressRule, path: &Path, errors: &mut Errors) {
         errors.push(Error::required(list, ""));
     }
     for (i, path) in http.paths.iter().enumerate() {
-        backend::validate_path(path, &list.index(i), errors);
+        backend::validate_path(path, &sent["http"]["paths"][i], &list.index(i), errors);
     }
 }
 

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::{
     field::{Error, Errors, Path, extend},
     given::Items,
-    go,
     kind::{AGE, About, Kind, NAME, Prose, Request, Subresource, column},
     meta::{self, IMMUTABLE},
     syntax, table,
@@ -48,8 +47,8 @@ impl Kind for ServiceCIDR {
             }
             1 | 2 => {}
             _ => {
-                let shown = go::show(&self.spec, "io.k8s.api.networking.v1.ServiceCIDRSpec");
-                errors.push(Error::invalid(path, "", "may only hold up to 2 values").showing(shown));
+                let wrong = Error::invalid(path, "", "may only hold up to 2 values");
+                errors.push(wrong.showing_struct(&self.spec, "io.k8s.api.networking.v1.ServiceCIDRSpec"));
                 return;
             }
         }

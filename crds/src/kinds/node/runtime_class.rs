@@ -13,7 +13,6 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
     given::Items,
-    go,
     kind::{AGE, About, Kind, META, NAME, Prose, Request, column},
     meta,
     pod::{validate::scheduling, warn},
@@ -75,7 +74,7 @@ fn validate_tolerations(tolerations: &[Toleration], path: &Path, errors: &mut Er
     for (i, toleration) in tolerations.iter().enumerate() {
         let key = Toleration { toleration_seconds: None, ..toleration.clone() };
         if seen.contains(&key) {
-            errors.push(Error::duplicate(path.index(i), "").showing(go::show(toleration, "Toleration")));
+            errors.push(Error::duplicate(path.index(i), "").showing_struct(toleration, "Toleration"));
         } else {
             seen.push(key);
         }

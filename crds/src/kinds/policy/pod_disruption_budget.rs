@@ -8,7 +8,6 @@ use crate::{
     condition,
     field::{self, Error, Errors, Path},
     given::Items,
-    go,
     kind::{AGE, About, Generation, Kind, NAME, Request, Subresource, column, text},
     percent,
     selector::validate::label_selector,
@@ -99,9 +98,8 @@ fn validate(budget: &PodDisruptionBudget, errors: &mut Errors) {
         return;
     };
     if spec.min_available.is_some() && spec.max_unavailable.is_some() {
-        let shown = go::show(spec, "io.k8s.api.policy.v1.PodDisruptionBudgetSpec");
         let why = "minAvailable and maxUnavailable cannot be both set";
-        errors.push(Error::invalid(SPEC, "", why).showing(shown));
+        errors.push(Error::invalid(SPEC, "", why).showing_struct(spec, "io.k8s.api.policy.v1.PodDisruptionBudgetSpec"));
     }
     for (field, value) in [("minAvailable", &spec.min_available), ("maxUnavailable", &spec.max_unavailable)] {
         if let Some(value) = value {

@@ -6,7 +6,6 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
     given::Text,
-    go,
 };
 
 pub const GROUP: &str = "rbac.authorization.k8s.io";
@@ -68,8 +67,8 @@ fn validate_subject(subject: &Subject, namespaced: bool, path: &Path, errors: &m
 
 pub fn role_is_kept(new: &RoleRef, old: &RoleRef, errors: &mut Errors) {
     if !equal::same(new, old) {
-        let shown = go::show(new, "io.k8s.api.rbac.v1.RoleRef");
-        errors.push(Error::invalid(Path::new("roleRef"), "", "cannot change roleRef").showing(shown));
+        let wrong = Error::invalid(Path::new("roleRef"), "", "cannot change roleRef");
+        errors.push(wrong.showing_struct(new, "io.k8s.api.rbac.v1.RoleRef"));
     }
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::api::resource::v1::{
     AllocatedDeviceStatus, AllocationResult, DeviceAllocationConfiguration, DeviceRequestAllocationResult,
     NetworkDeviceData, ResourceClaim, ResourceClaimConsumerReference, ResourceClaimStatus,
 };
+use serde_json::Value;
 
 use super::{
     name,
@@ -57,6 +58,12 @@ fn shown((driver, pool, device, share): Device) -> String {
     format!("{driver}/{pool}/{device}{share}")
 }
 
+/// Upstream's key of a device, as Go shows it.
+fn shown_as_struct((driver, pool, device, share): Device) -> String {
+    let [driver, pool, device, share] = [driver, pool, device, share].map(|text| Value::from(text).to_string());
+    format!(r#"{{"Driver":{driver},"Pool":{pool},"Device":{device},"ShareID":{share}}}"#)
+}
+
 /// Drops what is told of devices that the claim no longer has.
 pub fn forget_deallocated(new: &mut ResourceClaimStatus, old: Option<&ResourceClaimStatus>) {
     let has: Vec<_> = allocated(new).into_iter().map(shown).collect();
@@ -75,11 +82,12 @@ pub fn validate(claim: &ResourceClaim, old: &ResourceClaim, errors: &mut Errors)
     let key = |consumer: &ResourceClaimConsumerReference| consumer.uid.clone();
     name::each(consumers, CONSUMERS_MAX, key, &consumers_path, errors, validate_consumer);
     let has = allocated(status);
-    let key = |status: &AllocatedDeviceStatus| shown(device(status));
-    let devices = status.devices.items();
-    name::each(devices, usize::MAX, key, &STATUS.child("devices"), errors, |status, path, errors| {
-        validate_device(status, has.contains(&device(status)), path, errors);
-    });
+    let (devices, list) = (status.devices.items(), STATUS.child("devices"));
+    let ids: Vec<_> = devices.iter().map(device).collect();
+    for (i, (status, id)) in devices.iter().zip(&ids).enumerate() {
+        validate_device(status, has.contains(id), &list.index(i), errors);
+    }
+    name::duplicates(&ids, &list, errors, |path, id| Error::duplicate(path, "").showing(shown_as_struct(*id)));
     if !consumers.is_empty() && status.allocation.is_none() {
         errors.push(Error::forbidden(consumers_path, "may not be specified when `allocated` is not set"));
     } else if claim.metadata.deletion_timestamp.is_some()
@@ -119,11 +127,7 @@ fn validate_device(status: &AllocatedDeviceStatus, is_allocated: bool, path: &Pa
     }
     if !is_allocated {
         let why = "must be an allocated device in the claim";
-        let (driver, pool, device, share) = device(status);
-        let text = |text: &str| serde_json::Value::from(text).to_string();
-        let (driver, pool, device, share) = (text(driver), text(pool), text(device), text(share));
-        let shown = format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}");
-        errors.push(Error::invalid(*path, "", why).showing(shown));
+        errors.push(Error::invalid(*path, "", why).showing(shown_as_struct(device(status))));
     }
     let list = path.child("conditions");
     field::at_most_items(status.conditions.items(), CONDITIONS_MAX, &list, errors);
@@ -206,4 +210,26 @@ fn validate_configuration(
     }
     names.check_all(configuration.requests.items(), &path.child("requests"), errors);
     request::validate_configuration(configuration.opaque.as_ref(), path, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_told_twice_is_shown_by_its_key() {
+        let status = AllocatedDeviceStatus {
+            driver: "d.e".to_owned(),
+            pool: "p".to_owned(),
+            device: "x".to_owned(),
+            ..Default::default()
+        };
+        let status = ResourceClaimStatus { devices: Some(vec![status; 2]), ..Default::default() };
+        let claim = ResourceClaim { status: Some(status), ..Default::default() };
+        let mut errors = Errors::new();
+        validate(&claim, &ResourceClaim::default(), &mut errors);
+        let told: Vec<_> = errors.iter().map(ToString::to_string).filter(|told| told.contains("Duplicate")).collect();
+        let key = r#"{"Driver":"d.e","Pool":"p","Device":"x","ShareID":""}"#;
+        assert_eq!(told, [format!("status.devices[1]: Duplicate value: {key}")]);
+    }
 }

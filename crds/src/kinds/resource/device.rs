@@ -14,7 +14,7 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
-    go, meta,
+    meta,
     pod::affinity,
     quantity::Quantity,
 };
@@ -137,8 +137,8 @@ fn validate_attribute(attribute: &DeviceAttribute, path: &Path, errors: &mut Err
         0 => errors.push(Error::invalid(*path, "", why)),
         1 => {}
         _ => {
-            let shown = go::show(attribute, "io.k8s.api.resource.v1.DeviceAttribute");
-            errors.push(Error::invalid(*path, "", why).showing(shown));
+            let wrong = Error::invalid(*path, "", why);
+            errors.push(wrong.showing_struct(attribute, "io.k8s.api.resource.v1.DeviceAttribute"));
         }
     }
 }

@@ -106,8 +106,13 @@ pub fn each<T, K: PartialEq + Into<Value> + Clone>(
         check(item, &path.index(i), errors);
     }
     let keys: Vec<K> = list.iter().map(key).collect();
+    duplicates(&keys, path, errors, |path, key| Error::duplicate(path, key.clone()));
+}
+
+/// Tells the keys that have come before.
+pub fn duplicates<K: PartialEq>(keys: &[K], path: &Path, errors: &mut Errors, told: impl Fn(Path, &K) -> Error) {
     for (i, key) in keys.iter().enumerate().filter(|(i, key)| keys[..*i].contains(key)) {
-        errors.push(Error::duplicate(path.index(i), key.clone()));
+        errors.push(told(path.index(i), key));
     }
 }
 
@@ -118,9 +123,7 @@ pub fn binding_conditions(conditions: &[String], failures: &[String], path: &Pat
             names.iter().enumerate().for_each(|(i, name)| meta::label_name(name, list.index(i), errors));
         }
     }
-    for (i, name) in conditions.iter().enumerate().filter(|(i, name)| conditions[..*i].contains(name)) {
-        errors.push(Error::duplicate(list.index(i), name.as_str()));
-    }
+    duplicates(conditions, &list, errors, |path, name| Error::duplicate(path, name.as_str()));
     for (i, name) in failures.iter().enumerate() {
         if failures[..i].contains(name) {
             errors.push(Error::duplicate(failure_list.index(i), name.as_str()));

@@ -9,7 +9,6 @@ use crate::{
     equal,
     field::{self, Error, Errors, Path, extend},
     given::{Items, Text},
-    go,
     kind::{AGE, About, DeleteAnswer, Generation, Kind, NAME, Prose, Request, column},
     meta,
     pod::affinity,
@@ -156,9 +155,9 @@ fn validate_nodes(spec: &ResourceSliceSpec, errors: &mut Errors) {
         let path = SPEC.child("nodeSelector");
         affinity::node_selector(selector, &path, errors);
         if selector.node_selector_terms.len() != 1 {
-            let shown = go::show(&selector.node_selector_terms, "[]NodeSelectorTerm");
             let why = "must have exactly one node selector term";
-            errors.push(Error::invalid(path.child("nodeSelectorTerms"), "", why).showing(shown));
+            let wrong = Error::invalid(path.child("nodeSelectorTerms"), "", why);
+            errors.push(wrong.showing_struct(&selector.node_selector_terms, "[]NodeSelectorTerm"));
         }
     }
     for (name, quoted, flag) in [

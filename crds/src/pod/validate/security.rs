@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::{
     field::{self, Error, Errors, Path, extend, extend_number},
     given::Items,
-    go, syntax,
+    syntax,
     volume::source::relative_path,
 };
 
@@ -117,7 +117,7 @@ pub fn container(context: &SecurityContext, host_users: bool, path: &Path, error
     }
     seccomp(context.seccomp_profile.as_ref(), &path.child("seccompProfile"), errors);
     if context.allow_privilege_escalation == Some(false) {
-        let invalid = |why: &str| Error::invalid(*path, "", why).showing(go::show(context, "SecurityContext"));
+        let invalid = |why: &str| Error::invalid(*path, "", why).showing_struct(context, "SecurityContext");
         if context.privileged == Some(true) {
             errors.push(invalid("cannot set `allowPrivilegeEscalation` to false and `privileged` to true"));
         }
@@ -147,7 +147,7 @@ fn seccomp(profile: Option<&SeccompProfile>, path: &Path, errors: &mut Errors) {
         ("Localhost", Some(file)) => relative_path(file, &at, errors),
         (_, Some(_)) => {
             let why = "can only be set when seccomp type is Localhost";
-            errors.push(Error::invalid(at, "", why).showing(go::show(profile, "SeccompProfile")));
+            errors.push(Error::invalid(at, "", why).showing_struct(profile, "SeccompProfile"));
         }
         (_, None) => {}
     }

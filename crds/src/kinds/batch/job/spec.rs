@@ -8,7 +8,6 @@ use super::{SPEC, container_names, indexes};
 use crate::{
     field::{self, Error, Errors, Path, extend, not_negative},
     given::{Items, Text},
-    go,
     pod::{template, validate},
     selector::validate as selectors,
 };
@@ -256,8 +255,8 @@ fn success(spec: &JobSpec, path: &Path, errors: &mut Errors) {
         return;
     };
     if spec.completion_mode.text() != "Indexed" {
-        let shown = go::show(policy, "io.k8s.api.batch.v1.SuccessPolicy");
-        errors.push(Error::invalid(*path, "", "requires indexed completion mode").showing(shown));
+        let wrong = Error::invalid(*path, "", "requires indexed completion mode");
+        errors.push(wrong.showing_struct(policy, "io.k8s.api.batch.v1.SuccessPolicy"));
         return;
     }
     let list = path.child("rules");

@@ -10,7 +10,6 @@ use crate::{
     condition, equal,
     field::{Error, Errors, Path, not_negative},
     given::{Items, Text},
-    go,
 };
 
 const STATUS: Path = Path::new("status");
@@ -130,9 +129,9 @@ fn conditions(now: &JobStatus, was: &JobStatus, spec: &JobSpec, errors: &mut Err
     let uncounted_changed = !equal::same(&now.uncounted_terminated_pods, &was.uncounted_terminated_pods);
     let filled = |u: &UncountedTerminatedPods| !u.failed.items().is_empty() || !u.succeeded.items().is_empty();
     if let Some(pods) = uncounted.filter(|u| (finish_changed || uncounted_changed) && finished && filled(u)) {
-        let shown = go::show(pods, "io.k8s.api.batch.v1.UncountedTerminatedPods");
         let path = STATUS.child("uncountedTerminatedPods");
-        errors.push(Error::invalid(path, "", "must be empty for finished job").showing(shown));
+        let wrong = Error::invalid(path, "", "must be empty for finished job");
+        errors.push(wrong.showing_struct(pods, "io.k8s.api.batch.v1.UncountedTerminatedPods"));
     }
 }
 

@@ -11,7 +11,6 @@ use crate::{
     condition, equal,
     field::{Error, Errors},
     given::{Items, Text},
-    go,
     meta::IMMUTABLE,
     selector::validate as selectors,
 };
@@ -37,11 +36,11 @@ fn kept<T: Serialize>(new: &Option<T>, old: &Option<T>, name: &str, type_name: &
     if equal::same(new, old) {
         return;
     }
-    let shown = match new {
-        None => "null".to_owned(),
-        Some(value) => go::show(value, type_name),
-    };
-    errors.push(Error::invalid(SPEC.child(name), "", IMMUTABLE).showing(shown));
+    let wrong = Error::invalid(SPEC.child(name), "", IMMUTABLE);
+    errors.push(match new {
+        None => wrong.showing("null"),
+        Some(value) => wrong.showing_struct(value, type_name),
+    });
 }
 
 fn completions(new: &JobSpec, old: &JobSpec, errors: &mut Errors) {
@@ -69,8 +68,8 @@ fn template(new: &JobSpec, old: &JobSpec, job: &Job, errors: &mut Errors) {
     }
     if !suspended || !mutable {
         if !equal::same(&new.template, &expected) {
-            let shown = go::show(&new.template, "PodTemplateSpec");
-            errors.push(Error::invalid(SPEC.child("template"), "", IMMUTABLE).showing(shown));
+            let wrong = Error::invalid(SPEC.child("template"), "", IMMUTABLE);
+            errors.push(wrong.showing_struct(&new.template, "PodTemplateSpec"));
         }
         return;
     }
@@ -81,8 +80,11 @@ fn template(new: &JobSpec, old: &JobSpec, job: &Job, errors: &mut Errors) {
         }
     }
     if !equal::same(&new.template.spec, &expected.spec) {
-        let shown = new.template.spec.as_ref().map_or_else(|| "null".to_owned(), |s| go::show(s, "PodSpec"));
-        errors.push(Error::invalid(SPEC.child("template.spec"), "", IMMUTABLE).showing(shown));
+        let wrong = Error::invalid(SPEC.child("template.spec"), "", IMMUTABLE);
+        errors.push(match &new.template.spec {
+            None => wrong.showing("null"),
+            Some(spec) => wrong.showing_struct(spec, "PodSpec"),
+        });
     }
 }
 
