@@ -6,7 +6,7 @@ use crds::{
     meta::{FOREGROUND, ORPHAN, whole_seconds},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde::de::value::MapDeserializer;
 use serde_json::{Map, Value};
 use store::Revision;
@@ -37,6 +37,23 @@ pub fn read_unmanaged(object: &Value) -> Result<ObjectMeta> {
     let fields = metadata.iter().filter(|(name, _)| *name != MANAGED).map(|(name, value)| (name.as_str(), value));
     serde::Deserialize::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
         .map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+/// The same with who manages fields, but not which: a check does not ask for these.
+pub fn read_to_check(object: &Value) -> Result<ObjectMeta> {
+    let manager = |entry: &Value| {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+        ManagedFieldsEntry {
+            manager: text("manager"),
+            operation: text("operation"),
+            subresource: text("subresource"),
+            fields_type: text("fieldsType"),
+            ..ManagedFieldsEntry::default()
+        }
+    };
+    let entries = object.get("metadata").and_then(|metadata| metadata.get(MANAGED)).and_then(Value::as_array);
+    let managed_fields = entries.map(|entries| entries.iter().map(manager).collect());
+    Ok(ObjectMeta { managed_fields, ..read_unmanaged(object)? })
 }
 
 /// Takes the managed fields out of an object, for as long as something is done that does not need them.

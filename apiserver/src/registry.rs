@@ -85,7 +85,7 @@ impl Table {
     }
 
     pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Definition>> {
-        let at = self.by_path.binary_search_by(|d| path_of(d).cmp(&(group, version, plural))).ok()?;
+        let at = self.by_path.binary_search_by(|d| path_of(d).cmp(&(plural, group, version))).ok()?;
         self.by_path.get(at)
     }
 
@@ -131,8 +131,9 @@ impl Table {
     }
 }
 
+/// What tells a path from others, the plural first: hardly two kinds have the same.
 fn path_of(definition: &Definition) -> (&str, &str, &str) {
-    (&definition.gvk.group, &definition.gvk.version, &definition.plural)
+    (&definition.plural, &definition.gvk.group, &definition.gvk.version)
 }
 
 #[cfg(test)]

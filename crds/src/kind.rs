@@ -4,7 +4,7 @@
 //! defaults, preparation, validation and columns. [`Definition`] is the same with the type erased; a custom resource
 //! becomes a `Definition` too, and nothing above this crate can tell the two apart.
 
-use std::{borrow::Cow, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -12,17 +12,17 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::versioned::Versioned;
+use self::{typed::Typed, versioned::Versioned};
 use crate::{
-    condition,
     custom::Custom,
     field::Errors,
-    schema::{self, Schema, Shape, TypeId},
+    schema::{self, Schema, TypeId},
     user::User,
 };
 
+mod typed;
 mod versioned;
 
 type Text = Cow<'static, str>;
@@ -269,7 +269,15 @@ impl Scoped for ClusterResourceScope {
 /// `validate_*` report everything that is wrong, with upstream's paths and words. Names, labels, owners and the other
 /// parts of metadata are checked for all kinds alike, elsewhere; `validate_name` says which syntax a name has.
 pub trait Kind:
-    Resource<Scope: Scoped> + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+    Resource<Scope: Scoped>
+    + Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
 {
     const ABOUT: About;
 
@@ -407,181 +415,6 @@ pub trait Rules: Send + Sync {
     }
 }
 
-struct Typed<K> {
-    facts: Facts,
-    kind: PhantomData<fn() -> K>,
-}
-
-impl<K: Kind> Typed<K> {
-    fn decode(&self, object: &Value) -> Result<K, serde_json::Error> {
-        let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
-        let object = marked.as_ref().unwrap_or(object);
-        K::deserialize(object).or_else(|_| {
-            let filled = condition::with_zero_times(object);
-            let mut object = filled.unwrap_or_else(|| object.clone());
-            K::deserialize(&object).or_else(|still| {
-                loosen(&mut object, true);
-                if let Some((schema, ty)) = self.facts.get() {
-                    forget_kinds(schema, &Shape::Object(ty), &mut object, true);
-                }
-                // What is wrong yet is told as it was before.
-                K::deserialize(&object).map_err(|_| still)
-            })
-        })
-    }
-
-    /// What was made of `from`, as JSON.
-    fn encode(&self, typed: K, from: &Value) -> Result<Value, serde_json::Error> {
-        let mut made = serde_json::to_value(typed)?;
-        if let Some((schema, ty)) = self.facts.get() {
-            schema::nil::keep(schema, ty, from, &mut made);
-        }
-        Ok(made)
-    }
-}
-
-/// Objects within others are of the kind that their place says, whatever they say themselves.
-fn forget_kinds(schema: &Schema, shape: &Shape, value: &mut Value, is_whole: bool) {
-    match (shape, value) {
-        (Shape::Object(id), Value::Object(fields)) => {
-            let ty = schema.get(*id);
-            if !is_whole && !ty.kinds.is_empty() {
-                fields.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
-            }
-            for field in &ty.fields {
-                if let Some(value) = fields.get_mut(&*field.json) {
-                    forget_kinds(schema, &field.shape, value, false);
-                }
-            }
-        }
-        (Shape::List(item), Value::Array(items)) => {
-            items.iter_mut().for_each(|value| forget_kinds(schema, item, value, false));
-        }
-        _ => {}
-    }
-}
-
-/// Takes out what Go reads as nothing and our types do not: nulls in maps, objects within others that leave it empty what
-/// they are.
-fn loosen(value: &mut Value, is_whole: bool) {
-    match value {
-        Value::Object(fields) => {
-            let says_nothing =
-                |name: &str, value: &Value| !is_whole && matches!(name, "apiVersion" | "kind") && value == "";
-            fields.retain(|name, value| !value.is_null() && !says_nothing(name, value));
-            fields.values_mut().for_each(|value| loosen(value, false));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| loosen(item, false)),
-        _ => {}
-    }
-}
-
-fn selector(object: &Value) -> Option<&Map<String, Value>> {
-    object.pointer("/spec/selector")?.as_object()
-}
-
-/// An empty selector gets an empty map of labels, which one that is missing has not once it is decoded.
-fn with_marked_selector(object: &Value) -> Option<Value> {
-    selector(object).filter(|selector| selector.is_empty())?;
-    let mut marked = object.clone();
-    marked["spec"]["selector"]["matchLabels"] = Map::new().into();
-    Some(marked)
-}
-
-impl<K: Kind> Rules for Typed<K> {
-    fn validate_name(&self, name: &str, object: &Value) -> Vec<String> {
-        K::validate_name_of(name, object)
-    }
-
-    fn accept(&self, object: &mut Value) -> Result<Vec<String>, String> {
-        K::unreadable(object).map_or_else(|| Ok(Vec::new()), Err)
-    }
-
-    fn set_defaults(&self, object: &mut Value) -> Result<(), serde_json::Error> {
-        let mut typed: K = self.decode(object)?;
-        typed.set_defaults();
-        *object = self.encode(typed, object)?;
-        Ok(())
-    }
-
-    fn create(
-        &self,
-        object: &mut Value,
-        request: &Request,
-        errors: &mut Errors,
-    ) -> Result<Vec<String>, serde_json::Error> {
-        let mut typed: K = self.decode(object)?;
-        let request = &Request { sent: object, ..request.clone() };
-        let mut warnings = typed.sent_warnings();
-        typed.prepare_create(request);
-        let before = errors.len();
-        typed.validate_create(request, errors);
-        errors.iter_mut().skip(before).for_each(|error| error.tell_nil(request.sent));
-        warnings.extend(typed.warnings(None));
-        // As upstream's storage, which sets defaults whenever it reads.
-        typed.set_defaults();
-        *object = self.encode(typed, object)?;
-        Ok(warnings)
-    }
-
-    fn update(
-        &self,
-        object: &mut Value,
-        old: &Value,
-        request: &Request,
-        errors: &mut Errors,
-    ) -> Result<Vec<String>, serde_json::Error> {
-        let (mut typed, old): (K, K) = (self.decode(object)?, self.decode(old)?);
-        let request = &Request { sent: object, ..request.clone() };
-        let before = errors.len();
-        if request.subresource.is_empty() {
-            typed.prepare_update(&old, request);
-            typed.validate_update(&old, request, errors);
-        } else {
-            typed.prepare_subresource(&old, request);
-            typed.validate_subresource(&old, request, errors);
-        }
-        errors.iter_mut().skip(before).for_each(|error| error.tell_nil(request.sent));
-        let warnings = if request.subresource.is_empty() { typed.warnings(Some(&old)) } else { Vec::new() };
-        typed.set_defaults();
-        *object = self.encode(typed, object)?;
-        Ok(warnings)
-    }
-
-    fn selectable(&self, object: &Value, path: &str) -> String {
-        self.decode(object).map(|typed| typed.selectable(path)).unwrap_or_default()
-    }
-
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        self.decode(object).map(|typed| typed.row(now)).unwrap_or_default()
-    }
-
-    fn grace_seconds(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
-        self.decode(object).ok()?.grace_seconds(requested)
-    }
-
-    fn orphaning_warning(&self) -> Option<&'static str> {
-        K::ORPHANING_WARNING
-    }
-
-    fn inner_annotations(&self) -> &'static [&'static str] {
-        K::INNER_ANNOTATIONS
-    }
-
-    fn is_held(&self, object: &Value) -> bool {
-        self.decode(object).is_ok_and(|typed| typed.is_held())
-    }
-
-    fn begin_deletion(&self, object: &mut Value, now: Timestamp) -> Result<bool, serde_json::Error> {
-        let mut typed: K = self.decode(object)?;
-        if !typed.begin_deletion(now) {
-            return Ok(false);
-        }
-        *object = serde_json::to_value(typed)?;
-        Ok(true)
-    }
-}
-
 /// Group, version and kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Gvk {
@@ -689,7 +522,7 @@ impl Definition {
         let gvk = Gvk { group: K::GROUP.into(), version: K::VERSION.into(), kind: K::KIND.into() };
         let facts = Facts::built_in(&gvk);
         Self {
-            rules: Arc::new(Typed::<K> { facts: facts.clone(), kind: PhantomData }),
+            rules: Arc::new(Typed::<K>::new(facts.clone())),
             facts,
             gvk,
             list_kind: format!("{}List", K::KIND).into(),

@@ -68,7 +68,7 @@ impl Writer<'_> {
             checks_prefix: definition.checks_prefix,
             validate_name: &|name| definition.rules.validate_name(name, object),
         };
-        let own_meta = metadata::read(object)?;
+        let own_meta = metadata::read_to_check(object)?;
         if definition.checks_metadata {
             meta::create(&own_meta, &rule, &mut errors);
         }
@@ -105,7 +105,7 @@ impl Writer<'_> {
         typed::canonical(&definition, object);
         metadata::generation(&definition, object, Some(old));
         metadata::put_managed(object, managed);
-        let (new_meta, old_meta) = (metadata::read(object)?, metadata::read_unmanaged(old)?);
+        let (new_meta, old_meta) = (metadata::read_to_check(object)?, metadata::read_unmanaged(old)?);
         let mut errors = Errors::new();
         meta::update(&new_meta, &old_meta, definition.namespaced, &mut errors);
         if definition.checks_changes {
