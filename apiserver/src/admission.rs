@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     authorize::Authorize,
+    codec::sent::Sent,
     error::{ApiError, Result, Subject},
     metrics::admission::{Durations, Step, Timings},
     options::{DeleteOptions, WriteOptions},
@@ -117,6 +118,8 @@ pub struct Attributes {
     /// `Warning` headers of the answer.
     pub warnings: Vec<String>,
     pub audit_annotations: BTreeMap<String, String>,
+    /// What the client wrote and `object` does not tell any more; nothing once a patch was applied to the object's JSON.
+    pub sent: Arc<Sent>,
     /// What `admit` keeps for a second round after webhooks and policies.
     pub reinvocation: Reinvocation,
 }

@@ -90,11 +90,14 @@ pub struct Written {
     pub created: bool,
 }
 
+/// Whether the client may create what it updates.
+pub type Allowed<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
 /// What becomes of an update of something that is not there.
 pub enum Missing<'a> {
     NotFound,
     /// It is created, if this allows it.
-    Create(&'a (dyn Fn() -> Result<()> + Sync)),
+    Create(&'a Allowed<'a>),
 }
 
 /// An object as the store has it.
@@ -201,12 +204,19 @@ impl Writer<'_> {
             user: self.user.clone(),
             warnings: Vec::new(),
             audit_annotations: Default::default(),
+            sent: Default::default(),
             reinvocation: Default::default(),
         }
     }
 
     /// Lets plugins change the object; defaults are set again where they did.
-    pub(crate) async fn admit(&mut self, mut attributes: Attributes) -> Result<Value> {
+    pub(crate) async fn admit(&mut self, attributes: Attributes) -> Result<Value> {
+        Ok(self.admit_sent(attributes, Sent::default()).await?.0)
+    }
+
+    /// The same of what a client has sent in this form, which is not known any more where a plugin wrote it anew.
+    async fn admit_sent(&mut self, mut attributes: Attributes, sent: Sent) -> Result<(Value, Arc<Sent>)> {
+        attributes.sent = Arc::new(sent);
         let before = self.admission.may_change(&attributes).then(|| attributes.object.clone());
         let admitted = self.admission.admit(&mut attributes, self.world).await;
         self.warnings.append(&mut attributes.warnings);
@@ -217,7 +227,7 @@ impl Writer<'_> {
         if changed {
             self.set_defaults(&mut object)?;
         }
-        Ok(object)
+        Ok((object, attributes.sent))
     }
 
     /// Lets plugins see to an object that is not the kind's own: a Binding, an Eviction.
@@ -297,8 +307,8 @@ impl Writer<'_> {
         let sent = self.set_defaults(&mut object)?;
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
-        let object = self.admit(attributes).await?;
-        self.insert(object, &sent).await
+        let (object, sent) = self.admit_sent(attributes, sent).await?;
+        self.insert(object, &sent, &|| Ok(())).await
     }
 
     /// A question that is answered rather than stored: defaulted, tracked and admitted as objects are.
@@ -311,8 +321,8 @@ impl Writer<'_> {
         self.validate(attributes).await
     }
 
-    /// Names, prepares, checks and stores an object that has been admitted.
-    async fn insert(&mut self, mut object: Value, sent: &Sent) -> Result<Written> {
+    /// Names, prepares, checks and stores an object that has been admitted, if that is `allowed`.
+    async fn insert(&mut self, mut object: Value, sent: &Arc<Sent>, allowed: &Allowed<'_>) -> Result<Written> {
         let generated = metadata::text(&object, "name").is_empty();
         for attempt in 1.. {
             // Only a generated name is tried more than once.
@@ -321,9 +331,11 @@ impl Writer<'_> {
             metadata::fill(&mut object, self.definition.names_itself, self.world.now(), &self.world.random);
             self.allocate(&mut object, None).await?;
             self.before_create(&mut object, sent)?;
+            allowed()?;
             let name = metadata::text(&object, "name").to_owned();
             let mut attributes = self.attributes(Operation::Create, Some(object), None);
             attributes.name.clone_from(&name);
+            attributes.sent = sent.clone();
             let object = self.validate(attributes).await?;
             self.refuse_version(&object)?;
             let has_prefix = !metadata::text(&object, "generateName").is_empty();
@@ -386,11 +398,7 @@ impl Writer<'_> {
         Err(ApiError::modified(self.subject()))
     }
 
-    async fn create_missing(
-        &mut self,
-        source: &mut Source<'_>,
-        allowed: &(dyn Fn() -> Result<()> + Sync),
-    ) -> Result<Written> {
+    async fn create_missing(&mut self, source: &mut Source<'_>, allowed: &Allowed<'_>) -> Result<Written> {
         let mut object = source(None)?;
         self.takes_new()?;
         let uid = metadata::text(&object, "uid");
@@ -399,18 +407,17 @@ impl Writer<'_> {
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(ApiError::conflict(self.subject(), why));
         }
-        metadata::revision(&object)?;
         let sent = self.set_defaults(&mut object)?;
+        self.track(&mut object, None);
+        let attributes = self.attributes(Operation::Create, Some(object), None);
+        let (mut object, sent) = self.admit_sent(attributes, sent).await?;
+        metadata::revision(&object)?;
         if !self.options.dry_run
             && let Some(metadata) = metadata::fields(&mut object)
         {
             metadata.remove("resourceVersion");
         }
-        self.track(&mut object, None);
-        let attributes = self.attributes(Operation::Create, Some(object), None);
-        let object = self.admit(attributes).await?;
-        allowed()?;
-        self.insert(object, &sent).await
+        self.insert(object, &sent, allowed).await
     }
 
     /// One attempt; the error is what somebody else has put there meanwhile.
@@ -433,7 +440,7 @@ impl Writer<'_> {
         };
         self.track(&mut seen, Some(&old));
         let attributes = self.attributes(Operation::Update, Some(seen), Some(old.clone()));
-        let seen = self.admit(attributes).await?;
+        let (seen, sent) = self.admit_sent(attributes, sent).await?;
         let mut object = match &self.scale {
             None => seen,
             Some(paths) => {

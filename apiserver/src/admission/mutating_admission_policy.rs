@@ -269,6 +269,7 @@ async fn dispatch(
         if input.object != before {
             let kind = &invocation.matched.kind;
             attributes.object = convert_some(input.object.as_ref(), kind, &attributes.kind, world).await?;
+            attributes.sent = Arc::new(attributes.sent.read_again());
             attributes.reinvocation.changed(NAME);
         }
         if mutating.is_reinvocable {

@@ -143,6 +143,7 @@ async fn call(
         let mut patched = patched;
         set_defaults(&mut patched, &matched.kind, world).map_err(|e| refused(ApiError::internal(e)))?;
         attributes.object = Some(convert(&patched, to, &attributes.kind, world).await.map_err(refused)?);
+        attributes.sent = Arc::new(attributes.sent.read_again());
     }
     Ok(changed)
 }

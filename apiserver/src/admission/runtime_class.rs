@@ -45,7 +45,7 @@ impl Plugin for RuntimeClass {
             let overhead = overhead.filter(|overhead| !overhead.is_null());
             let class = class_of(attributes, world).await?;
             let Some(fixed) = class.as_ref().and_then(|class| class.overhead.as_ref()) else {
-                if overhead.is_some() {
+                if overhead.is_some() || attributes.sent.is_empty_at(&["spec", "overhead"]) {
                     let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
                     return Err(attributes.forbidden(why));
                 }

@@ -57,6 +57,20 @@ impl Sent {
         self.empties.retain(|(path, empty)| path.iter().try_fold(&mut *object, step).is_some_and(|now| now == empty));
     }
 
+    /// Whether there was an empty list or map at this place.
+    pub fn is_empty_at(&self, names: &[&str]) -> bool {
+        let is_there = |path: &[Step]| {
+            path.len() == names.len()
+                && path.iter().zip(names).all(|(step, name)| matches!(step, Step::Name(n) if n == name))
+        };
+        self.empties.iter().any(|(path, _)| is_there(path))
+    }
+
+    /// What is left of it once the object was written as JSON and read again.
+    pub fn read_again(&self) -> Self {
+        Self { has_labels: self.has_labels, empties: Vec::new() }
+    }
+
     /// Puts lists back where the canonical form has null: whoever wrote them owns them.
     pub fn fill_nulls(&self, object: &mut Value) {
         for (path, empty) in self.empties.iter().filter(|(_, empty)| empty.is_array()) {

@@ -282,11 +282,11 @@ impl<'r, 'a> Run<'r, 'a> {
                 }
             }
             other => {
-                let ty = other.type_of();
+                let ty = other.go_type();
                 return Err(EvalError::new(if fold.two {
-                    format!("unsupported comprehension range type: {}", ty.name())
+                    format!("unsupported comprehension range type: {ty}")
                 } else {
-                    format!("got '{}', expected iterable type", ty.name())
+                    format!("got '{ty}', expected iterable type")
                 }));
             }
         }

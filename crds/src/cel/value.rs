@@ -195,6 +195,37 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The Go type that holds such a value upstream, which some of its errors name.
+    pub(crate) const fn go_type(&self) -> &'static str {
+        match self {
+            Self::Null => "types.Null",
+            Self::Bool(_) => "types.Bool",
+            Self::Int(_) => "types.Int",
+            Self::Uint(_) => "types.Uint",
+            Self::Double(_) => "types.Double",
+            Self::String(_) => "types.String",
+            Self::Bytes(_) => "types.Bytes",
+            Self::Timestamp(_) => "types.Timestamp",
+            Self::Duration(_) => "types.Duration",
+            Self::List(_) => "*types.baseList",
+            Self::Map(_) => "*types.baseMap",
+            Self::Type(_) => "*types.Type",
+            Self::Optional(_) => "*types.Optional",
+            Self::Object(_) => "*dynamic.ObjectVal",
+            Self::Quantity(_) => "cel.Quantity",
+            Self::Url(_) => "cel.URL",
+            Self::Ip(_) => "cel.IP",
+            Self::Cidr(_) => "cel.CIDR",
+            Self::Semver(_) => "cel.Semver",
+            Self::Format(_) => "cel.Format",
+            Self::Authorizer(_) => "library.authorizerVal",
+            Self::PathCheck(_) => "library.pathCheckVal",
+            Self::GroupCheck(_) => "library.groupCheckVal",
+            Self::ResourceCheck(_) => "library.resourceCheckVal",
+            Self::Decision(_) => "library.decisionVal",
+        }
+    }
+
     /// What the value counts for in costs: characters, bytes, items, entries; one for everything else.
     pub(crate) fn size(&self) -> u64 {
         match self {
