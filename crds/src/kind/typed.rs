@@ -1,6 +1,6 @@
 //! The rules of a built-in kind: JSON in and out, a Kubernetes type in between.
 
-use std::{collections::HashSet, marker::PhantomData};
+use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use serde::{
@@ -14,7 +14,7 @@ use super::{Facts, Kind, Request, Rules};
 use crate::{
     condition,
     field::Errors,
-    schema::{self, Schema, Shape, TypeId},
+    schema::{self, Schema, Shape},
 };
 
 const METADATA: &str = "metadata";
@@ -22,28 +22,25 @@ const MANAGED: &str = "managedFields";
 
 pub struct Typed<K> {
     facts: Facts,
-    /// Whether objects have times beside those of their metadata: their text may change when it is read and written.
-    has_times: bool,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Kind> Typed<K> {
-    pub fn new(facts: Facts) -> Self {
-        let has_times = facts.get().is_none_or(|(schema, ty)| has_times(schema, ty));
-        Self { facts, has_times, kind: PhantomData }
+    pub const fn new(facts: Facts) -> Self {
+        Self { facts, kind: PhantomData }
     }
 
     fn decode(&self, object: &Value) -> Result<K, serde_json::Error> {
         self.read(object).map(|(typed, _)| typed)
     }
 
-    /// The object as its type, and whether that type can tell it as it was.
+    /// The object as its type, and whether it says the same as JSON: times and quantities have their one form there, too.
     fn read(&self, object: &Value) -> Result<(K, bool), serde_json::Error> {
         let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
         let whole = marked.as_ref().unwrap_or(object);
         if let Ok(typed) = K::deserialize(Lean::Object(whole)) {
             let says_kind = ["apiVersion", "kind"].iter().all(|name| object.get(name).is_some());
-            return Ok((typed, says_kind && !self.has_times));
+            return Ok((typed, says_kind));
         }
         let filled = condition::with_zero_times(whole);
         let mut object = filled.unwrap_or_else(|| whole.clone());
@@ -60,8 +57,8 @@ impl<K: Kind> Typed<K> {
 
     /// The same, with a copy to compare with what is made of it.
     fn read_to_change(&self, object: &Value) -> Result<(K, Option<K>), serde_json::Error> {
-        let (typed, is_whole) = self.read(object)?;
-        let before = is_whole.then(|| typed.clone());
+        let (typed, is_same) = self.read(object)?;
+        let before = is_same.then(|| typed.clone());
         Ok((typed, before))
     }
 
@@ -81,22 +78,6 @@ impl<K: Kind> Typed<K> {
         *object = made;
         Ok(())
     }
-}
-
-/// Whether there are times in a type, but for metadata.
-fn has_times(schema: &Schema, ty: TypeId) -> bool {
-    fn seek(schema: &Schema, shape: &Shape, seen: &mut HashSet<TypeId>) -> bool {
-        match shape {
-            Shape::Time | Shape::MicroTime => true,
-            Shape::List(item) | Shape::Map(item) => seek(schema, item, seen),
-            Shape::Object(ty) | Shape::Either(ty, _) => {
-                seen.insert(*ty) && schema.get(*ty).fields.iter().any(|field| seek(schema, &field.shape, seen))
-            }
-            _ => false,
-        }
-    }
-    let fields = schema.get(ty).fields.iter().filter(|field| &*field.json != METADATA);
-    fields.into_iter().any(|field| seek(schema, &field.shape, &mut HashSet::new()))
 }
 
 /// JSON as it is read into a type: without the managed fields, which no rule looks into, and which are long.
@@ -288,5 +269,43 @@ impl<K: Kind> Rules for Typed<K> {
         }
         self.write(typed, None, object)?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+    use serde_json::json;
+
+    use super::*;
+    use crate::kind::Definition;
+
+    fn defaulted<K: Kind>(mut object: Value) -> Value {
+        Definition::of::<K>().rules.set_defaults(&mut object).unwrap();
+        object
+    }
+
+    #[test]
+    fn an_object_that_needs_no_defaults_stays_as_it_is() {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "binaryData": {},
+            "metadata": {"name": "c", "labels": null, "managedFields": [{"fieldsV1": {"f:data": {}}}]},
+        });
+        assert_eq!(defaulted::<ConfigMap>(object.clone()), object);
+    }
+
+    #[test]
+    fn managed_fields_outlast_defaults() {
+        let managed = json!([{"manager": "m", "fieldsV1": {"f:spec": {}}}]);
+        let made = defaulted::<Deployment>(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "managedFields": managed},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {}},
+        }));
+        assert_eq!((&made["spec"]["replicas"], &made["metadata"]["managedFields"]), (&json!(1), &managed));
+    }
+
+    #[test]
+    fn what_does_not_say_its_kind_is_told_it() {
+        assert_eq!(defaulted::<ConfigMap>(json!({"metadata": {}}))["kind"], "ConfigMap");
     }
 }
