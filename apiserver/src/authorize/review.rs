@@ -109,7 +109,14 @@ fn listed<'a>(lists: impl IntoIterator<Item = (&'a str, &'a [String])>) -> Value
 fn spec(review: &Value) -> Result<SubjectAccessReviewSpec> {
     match &review["spec"] {
         Value::Null => Ok(SubjectAccessReviewSpec::default()),
-        spec => SubjectAccessReviewSpec::deserialize(spec).map_err(|e| ApiError::bad_request(e.to_string())),
+        spec => {
+            let mut spec = spec.clone();
+            // A list that is null is an empty one.
+            if let Some(extra) = spec.get_mut("extra").and_then(Value::as_object_mut) {
+                extra.values_mut().filter(|values| values.is_null()).for_each(|values| *values = json!([]));
+            }
+            SubjectAccessReviewSpec::deserialize(spec).map_err(|e| ApiError::bad_request(e.to_string()))
+        }
     }
 }
 

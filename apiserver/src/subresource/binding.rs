@@ -19,6 +19,7 @@ use crate::{
     registry::Registry,
     route::{self, Target},
     verbs,
+    write::Writer,
 };
 
 pub fn gvk() -> Gvk {
@@ -55,8 +56,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     attributes.kind = gvk();
     let binding = writer.admit_other(attributes).await?;
     check(&binding)?;
-    let now = server.world.now();
-    let bound = writer.modify(&mut |pod| bind(pod, &binding, &name, now)).await;
+    let bound = writer.modify(&mut |pod| bind(&writer, pod, &binding)).await;
     let warnings = std::mem::take(&mut writer.warnings);
     call.warnings.extend(warnings);
     if bound?.is_none() {
@@ -93,21 +93,19 @@ fn check(binding: &Value) -> Result<()> {
     Err(ApiError::unknown(told))
 }
 
-/// The pod on its node.
-fn bind(pod: &Value, binding: &Value, name: &str, now: Timestamp) -> Result<Value> {
+/// The pod on its node, if it is the pod that is meant and on none yet.
+fn bind(writer: &Writer, pod: &Value, binding: &Value) -> Result<Value> {
+    let name = writer.name;
     let text = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let conflict = |why: &str| Err(ApiError::conflict(Subject { group: "", resource: "pods/binding", name }, why));
-    let (wanted, there) = (text(binding, "/metadata/uid"), text(pod, "/metadata/uid"));
-    if !wanted.is_empty() && wanted != there {
-        let key = format!("/registry/pods/{}/{name}", text(pod, "/metadata/namespace"));
-        let on = Subject { group: "", resource: "pods", name };
-        return Err(ApiError::conflict(
-            on,
-            format!(
-                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-             UID in precondition: {wanted}, UID in object meta: {there}"
-            ),
-        ));
+    for (what, path) in [("UID", "/metadata/uid"), ("ResourceVersion", "/metadata/resourceVersion")] {
+        let (wanted, there) = (text(binding, path), text(pod, path));
+        if !wanted.is_empty() && wanted != there {
+            let key = format!("/registry/pods/{}/{name}", text(pod, "/metadata/namespace"));
+            return Err(
+                writer.precondition(&key, &format!("{what} in precondition: {wanted}, {what} in object meta: {there}"))
+            );
+        }
     }
     if !text(pod, "/metadata/deletionTimestamp").is_empty() {
         return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -128,7 +126,7 @@ fn bind(pod: &Value, binding: &Value, name: &str, now: Timestamp) -> Result<Valu
             pod["metadata"][field][key] = value.clone();
         }
     }
-    schedule(&mut pod, now);
+    schedule(&mut pod, writer.world.now());
     Ok(pod)
 }
 

@@ -10,7 +10,7 @@ use crate::{
     admission::Operation,
     auth::token_request,
     call::Call,
-    codec::{answer::Answer, decode, typed},
+    codec::{answer::Answer, decode, sent::Sent, typed},
     error::{ApiError, Result},
     metadata,
     options::WriteOptions,
@@ -39,8 +39,10 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     call.audit.request_object(&decoded.object);
     let mut request = decoded.object;
     metadata::match_namespace(&mut request, &call.info.namespace)?;
+    let sent = Sent::of(&request);
     typed::canonical_form(&KIND, &mut request);
     token_request::set_defaults(&mut request);
+    sent.fill_nulls(&mut request);
     let definition = Arc::new(Definition { gvk: KIND, facts: Facts::built_in(&KIND), ..(*target.definition).clone() });
     let request = admitted(server, call, target, &definition, request, options).await?;
     let now = server.world.now();

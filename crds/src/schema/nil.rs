@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Field, Schema, Shape, TypeId, encode};
 
 /// Puts null where `made` of a type has an empty list, or an empty value for a required pointer, that `from`, of which it
-/// was made, left out.
+/// was made, left out; and the lists of a map that are null there.
 pub fn keep(schema: &Schema, id: TypeId, from: &Value, made: &mut Value) {
     let ty = schema.get(id);
     for (name, value) in made.as_object_mut().into_iter().flatten() {
@@ -38,8 +38,15 @@ pub fn keep_shape(schema: &Schema, shape: &Shape, from: &Value, made: &mut Value
             from.iter().zip(made).for_each(|(from, made)| keep_shape(schema, item, from, made));
         }
         (Shape::Map(item), Value::Object(from), Value::Object(made)) => {
-            let pairs = made.iter_mut().filter_map(|(name, value)| Some((from.get(name)?, value)));
-            pairs.for_each(|(from, made)| keep_shape(schema, item, from, made));
+            for (name, from) in from {
+                match made.get_mut(name) {
+                    Some(made) => keep_shape(schema, item, from, made),
+                    None if from.is_null() && matches!(**item, Shape::List(_) | Shape::Map(_)) => {
+                        made.insert(name.clone(), Value::Null);
+                    }
+                    None => {}
+                }
+            }
         }
         _ => {}
     }
@@ -72,6 +79,14 @@ mod tests {
             {"name": "a", "sideEffects": null}, {"sideEffects": null}, {"sideEffects": ""}, {"sideEffects": "None"},
         ]);
         assert_eq!(made["webhooks"], want);
+    }
+
+    #[test]
+    fn a_list_in_a_map_stays_null() {
+        let id = builtin().kind("authorization.k8s.io", "v1", "SubjectAccessReview").unwrap();
+        let mut made = json!({"spec": {"extra": {"b": ["c"]}}});
+        keep(builtin(), id, &json!({"spec": {"extra": {"a": null, "b": ["c"]}}}), &mut made);
+        assert_eq!(made, json!({"spec": {"extra": {"a": null, "b": ["c"]}}}));
     }
 
     #[test]
