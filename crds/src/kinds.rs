@@ -148,10 +148,10 @@ pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
         Definition::version_of::<api::resource::v1alpha3::DeviceTaintRule>("v1beta2"),
         Definition::of::<api::resource::v1alpha3::DeviceTaintRule>(),
         Definition::of::<api::resource::v1alpha3::ResourcePoolStatusRequest>(),
-        Definition::of::<api::storagemigration::v1beta1::StorageVersionMigration>(),
+        Definition::of::<api::apiserverinternal::v1alpha1::StorageVersion>(),
         Definition::of::<api::scheduling::v1alpha2::PodGroup>(),
         Definition::of::<api::scheduling::v1alpha2::Workload>(),
-        Definition::of::<api::apiserverinternal::v1alpha1::StorageVersion>(),
+        Definition::of::<api::storagemigration::v1beta1::StorageVersionMigration>(),
     ]
 });
 
