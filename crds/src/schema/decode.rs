@@ -558,7 +558,7 @@ fn zero(shape: &Shape) -> Value {
         Shape::Bool => Value::Bool(false),
         Shape::Int32 | Shape::Int64 | Shape::IntOrString => Value::from(0),
         Shape::Double => Value::from(0.0),
-        Shape::String => Value::String(String::new()),
+        Shape::String | Shape::Bytes => Value::String(String::new()),
         Shape::Quantity => Value::String("0".to_owned()),
         Shape::Object(_) => Value::Object(Map::new()),
         _ => Value::Null,

@@ -214,3 +214,9 @@ fn never_panics() {
         }
     }
 }
+
+#[test]
+fn null_bytes_in_a_map_are_none() {
+    let secret = decode("v1", "Secret", r#"{"data":{"a":null,"b":"YQ=="},"type":"Opaque"}"#).unwrap();
+    assert_eq!(secret.value["data"], json!({"a": "", "b": "YQ=="}));
+}
