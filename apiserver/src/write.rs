@@ -210,12 +210,8 @@ impl Writer<'_> {
     }
 
     /// Lets plugins change the object; defaults are set again where they did.
-    pub(crate) async fn admit(&mut self, attributes: Attributes) -> Result<Value> {
-        Ok(self.admit_sent(attributes, Sent::default()).await?.0)
-    }
-
-    /// The same of what a client has sent in this form, which is not known any more where a plugin wrote it anew.
-    async fn admit_sent(&mut self, mut attributes: Attributes, sent: Sent) -> Result<(Value, Arc<Sent>)> {
+    /// Of what a client has sent nothing is known any more that a plugin wrote anew.
+    async fn admit(&mut self, mut attributes: Attributes, sent: Sent) -> Result<(Value, Arc<Sent>)> {
         attributes.sent = Arc::new(sent);
         let before = self.admission.may_change(&attributes).then(|| attributes.object.clone());
         let admitted = self.admission.admit(&mut attributes, self.world).await;
@@ -302,21 +298,23 @@ impl Writer<'_> {
     }
 
     /// Creates an object. It has been decoded, and its namespace is that of the path.
-    pub async fn create(&mut self, mut object: Value) -> Result<Written> {
+    pub async fn create(&mut self, object: Value) -> Result<Written> {
         self.takes_new()?;
-        let sent = self.set_defaults(&mut object)?;
-        self.track(&mut object, None);
-        let attributes = self.attributes(Operation::Create, Some(object), None);
-        let (object, sent) = self.admit_sent(attributes, sent).await?;
+        let (object, sent) = self.admit_new(object).await?;
         self.insert(object, &sent, &|| Ok(())).await
     }
 
-    /// A question that is answered rather than stored: defaulted, tracked and admitted as objects are.
-    pub async fn consider(&mut self, mut object: Value) -> Result<Value> {
-        self.set_defaults(&mut object)?;
+    /// Defaults, ownership and admission of an object that is to be.
+    async fn admit_new(&mut self, mut object: Value) -> Result<(Value, Arc<Sent>)> {
+        let sent = self.set_defaults(&mut object)?;
         self.track(&mut object, None);
         let attributes = self.attributes(Operation::Create, Some(object), None);
-        let object = self.admit(attributes).await?;
+        self.admit(attributes, sent).await
+    }
+
+    /// A question that is answered rather than stored: defaulted, tracked and admitted as objects are.
+    pub async fn consider(&mut self, object: Value) -> Result<Value> {
+        let (object, _) = self.admit_new(object).await?;
         let attributes = self.attributes(Operation::Create, Some(object), None);
         self.validate(attributes).await
     }
@@ -399,7 +397,7 @@ impl Writer<'_> {
     }
 
     async fn create_missing(&mut self, source: &mut Source<'_>, allowed: &Allowed<'_>) -> Result<Written> {
-        let mut object = source(None)?;
+        let object = source(None)?;
         self.takes_new()?;
         let uid = metadata::text(&object, "uid");
         if !uid.is_empty() {
@@ -407,10 +405,7 @@ impl Writer<'_> {
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(ApiError::conflict(self.subject(), why));
         }
-        let sent = self.set_defaults(&mut object)?;
-        self.track(&mut object, None);
-        let attributes = self.attributes(Operation::Create, Some(object), None);
-        let (mut object, sent) = self.admit_sent(attributes, sent).await?;
+        let (mut object, sent) = self.admit_new(object).await?;
         metadata::revision(&object)?;
         if !self.options.dry_run
             && let Some(metadata) = metadata::fields(&mut object)
@@ -440,7 +435,7 @@ impl Writer<'_> {
         };
         self.track(&mut seen, Some(&old));
         let attributes = self.attributes(Operation::Update, Some(seen), Some(old.clone()));
-        let (seen, sent) = self.admit_sent(attributes, sent).await?;
+        let (seen, sent) = self.admit(attributes, sent).await?;
         let mut object = match &self.scale {
             None => seen,
             Some(paths) => {

@@ -119,26 +119,24 @@ impl Writer<'_> {
 
     /// A uid in the object is a precondition.
     pub(super) fn same_uid(&self, object: &Value, there: &Current) -> Result<()> {
-        let (given, stored) = (metadata::text(object, "uid"), metadata::text(&there.value, "uid"));
-        if given.is_empty() || given == stored {
-            return Ok(());
-        }
-        Err(self.precondition(&there.entry.key, &format!("UID in precondition: {given}, UID in object meta: {stored}")))
+        self.require("UID", metadata::text(object, "uid"), metadata::text(&there.value, "uid"))
     }
 
-    /// A precondition that does not hold, in the words of upstream's storage.
-    pub(crate) fn precondition(&self, key: &str, what: &str) -> ApiError {
+    /// A precondition of the object, unless none is wanted, in the words of upstream's storage.
+    pub(crate) fn require(&self, what: &str, wanted: &str, found: &str) -> Result<()> {
+        if wanted.is_empty() || wanted == found {
+            return Ok(());
+        }
         // What is only tried does not come to the store, which has a prefix of its own; that of custom resources tells keys
         // without it.
         let is_bare = self.options.dry_run || self.definition.is_custom();
-        let key = if is_bare { key.strip_prefix("/registry").unwrap_or(key) } else { key };
-        ApiError::conflict(
+        let key = self.key(self.name);
+        let key = if is_bare { key.strip_prefix("/registry").unwrap_or(&key) } else { &key };
+        let why = unmet(what, wanted, found);
+        Err(ApiError::conflict(
             self.subject(),
-            format!(
-                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, \
-                 AdditionalErrorMsg: Precondition failed: {what}"
-            ),
-        )
+            format!("StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}"),
+        ))
     }
 
     /// A new object has no version; one that says no number is not taken for one, and what is only tried has no store.
@@ -168,6 +166,11 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// A precondition that does not hold, as upstream's storage tells it.
+pub(super) fn unmet(what: &str, wanted: &str, found: &str) -> String {
+    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
 }
 
 /// Objects are checked against the schema before; what still cannot be decoded is told as it is.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions;
 use serde_json::Value;
 use store::{Entry, Op};
 
-use super::{ATTEMPTS_MAX, Commit, Current, Shown, Writer};
+use super::{ATTEMPTS_MAX, Commit, Current, Shown, Writer, check::unmet};
 use crate::{
     admission::{Operation, Options},
     cache::Object,
@@ -187,9 +187,7 @@ impl Writer<'_> {
         let facts = [("UID", &wanted.uid, uid), ("ResourceVersion", &wanted.resource_version, version.as_str())];
         for (what, wanted, found) in facts {
             if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
-                let why =
-                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-                return Err(ApiError::conflict(self.subject(), why));
+                return Err(ApiError::conflict(self.subject(), unmet(what, wanted, found)));
             }
         }
         Ok(())

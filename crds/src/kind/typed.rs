@@ -87,6 +87,14 @@ enum Lean<'a> {
     Other(&'a Value),
 }
 
+impl<'a> Lean<'a> {
+    const fn value(&self) -> &'a Value {
+        match self {
+            Self::Object(value) | Self::Metadata(value) | Self::Other(value) => value,
+        }
+    }
+}
+
 impl<'de> IntoDeserializer<'de, serde_json::Error> for Lean<'de> {
     type Deserializer = Self;
 
@@ -109,15 +117,12 @@ impl<'de> Deserializer<'de> for Lean<'de> {
                 let kept = fields.iter().filter(|(name, _)| *name != MANAGED);
                 visitor.visit_map(MapDeserializer::new(kept.map(|(name, value)| (name.as_str(), value))))
             }
-            Self::Object(value) | Self::Metadata(value) | Self::Other(value) => value.deserialize_any(visitor),
+            other => other.value().deserialize_any(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Self::Object(Value::Null) | Self::Metadata(Value::Null) | Self::Other(Value::Null) => visitor.visit_none(),
-            some => visitor.visit_some(some),
-        }
+        if self.value().is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Self::Error> {
