@@ -10,18 +10,20 @@ mod html;
 mod option;
 mod path;
 mod place;
-mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header as names};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use rustls::RootCertStore;
+use tokio_tungstenite::tungstenite::Message;
 
 pub(crate) use self::dial::Unverified;
 use self::{
@@ -34,6 +36,7 @@ use crate::{
     error::{ApiError, Result, Subject},
     pki::Identity,
     request::{Query, RequestInfo},
+    websocket::Wish,
     world::World,
 };
 
@@ -44,6 +47,10 @@ pub type Relay = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The types of node address, the one to prefer first.
 const ADDRESS_TYPES: [&str; 5] = ["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"];
+
+/// What a log is read in over a WebSocket; the second is for those that know only text.
+const LOG_PROTOCOLS: [&str; 2] = ["binary.k8s.io", TEXT_PROTOCOL];
+const TEXT_PROTOCOL: &str = "base64.binary.k8s.io";
 
 /// How kubelets are reached.
 pub struct Connector {
@@ -95,7 +102,7 @@ impl Connector {
         }
         let subject = (info.resource.as_str(), info.subresource.as_str());
         match subject {
-            ("pods", "log") => websocket::perhaps(request, self.log(world, info, &query).await?),
+            ("pods", "log") => over_websocket(request, self.log(world, info, &query).await?),
             ("pods", "exec" | "attach" | "portforward") => {
                 let options = StreamOptions::parse(&info.subresource, &query)?;
                 let pod = find::<Pod>(world, "pods", &info.namespace, &info.name).await?;
@@ -190,6 +197,28 @@ async fn find<K: crds::kind::Kind>(world: &World, resource: &str, namespace: &st
 async fn find_as<K: crds::kind::Kind>(world: &World, resource: &str, namespace: &str, name: &str) -> Result<K> {
     let found = world.get_live::<K>(namespace, name).await?;
     found.ok_or_else(|| ApiError::not_found(Subject { group: "", resource, name }))
+}
+
+/// A log as it is, or as messages if the request asks for those.
+fn over_websocket<B>(mut request: Request<B>, log: Response<Relay>) -> Result<Response<Relay>> {
+    let mut extensions = std::mem::take(request.extensions_mut());
+    let wish = Wish::of(request.headers(), &mut extensions).filter(|_| log.status().is_success());
+    let Some(wish) = wish else { return Ok(log) };
+    let offered = wish.protocols();
+    let protocol = offered.iter().find_map(|wanted| LOG_PROTOCOLS.into_iter().find(|known| known == wanted));
+    if protocol.is_none() && !offered.is_empty() {
+        let why = format!("none of the requested protocols is served: {}", offered.join(", "));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", why));
+    }
+    let is_text = protocol == Some(TEXT_PROTOCOL);
+    let message = move |bytes: Bytes| match is_text {
+        true => Message::text(BASE64_STANDARD.encode(bytes)),
+        false => Message::binary(bytes),
+    };
+    // As upstream, an empty message first: the log has been found.
+    let first = futures::stream::iter([Ok(message(Bytes::new()))]);
+    let rest = log.into_body().into_data_stream().map_ok(message);
+    Ok(wish.switch(protocol, first.chain(rest))?.map(|()| empty()))
 }
 
 fn empty() -> Relay {

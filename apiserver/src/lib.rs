@@ -42,5 +42,6 @@ pub mod timeout;
 pub mod verbs;
 pub mod warning;
 pub mod webhook;
+pub mod websocket;
 pub mod world;
 pub mod write;

@@ -106,6 +106,11 @@ impl Client {
         (apiserver, client)
     }
 
+    /// What its connections are to.
+    pub(crate) fn service(&self) -> InProcess {
+        self.0.clone()
+    }
+
     async fn open(&self, method: &str, path: &str, body: &[u8], content_type: &str) -> http::Response<Body> {
         let request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())

@@ -10,11 +10,15 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use crds::{kind::Definition, schema::protobuf};
-use futures::{FutureExt, Stream, StreamExt, future::Either};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{Either, ready},
+};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use store::Revision;
 use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::{
     cache::{
@@ -26,7 +30,7 @@ use crate::{
     codec::{
         Form, Media, Shape,
         answer::{self, Answer},
-        body::Body,
+        body::{Body, Chunks},
         json, typed,
     },
     custom::{convert, stream},
@@ -35,6 +39,7 @@ use crate::{
     pipeline::Apiserver,
     route::Target,
     table::{IncludeObject, Printer},
+    websocket::Wish,
     world::World,
 };
 
@@ -76,21 +81,43 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         true => stream::watch(&server.world, filter, from).await.map(|watch| watch.told_by(Either::Left)),
         false => cache.watch(filter, from).await.map(|watch| watch.told_by(Either::Right)),
     };
-    let body = match watched {
+    let wish = Wish::of(&call.headers, &mut call.extensions);
+    let events: Chunks = match watched {
         Ok(watch) => {
             let initial_end = options.bookmarks && options.send_initial_events == Some(true);
             // Events that are still being converted would be overtaken.
             let bookmarks = options.bookmarks && !is_converted;
-            Body::chunks(Events::new(cache, watch, encoder, life, bookmarks, initial_end))
+            let events = Events::new(cache, watch, encoder, life, bookmarks, initial_end);
+            Box::pin(if wish.is_some() { events.one_by_one() } else { events })
         }
         // As upstream: a watch that cannot begin where it should ends with an event that says so.
         Err(error) if error.code() == StatusCode::GONE => {
             let event = encoder.error(&error);
-            Body::chunks(futures::stream::iter([event]))
+            Box::pin(futures::stream::iter([event]))
         }
         Err(error) => return Err(error),
     };
-    Ok(answer::with(StatusCode::OK, HeaderValue::from_static(content_type), body))
+    match wish {
+        Some(wish) => over_websocket(wish, form.media, events),
+        None => Ok(answer::with(StatusCode::OK, HeaderValue::from_static(content_type), Body::Chunks(events))),
+    }
+}
+
+/// Each event is a message, which needs no frame around it.
+fn over_websocket(wish: Wish<'_>, media: Media, events: Chunks) -> Result<Answer> {
+    if !wish.has_origin() {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", "a WebSocket for events needs an Origin"));
+    }
+    let protocol = match wish.protocols()[..] {
+        [] => None,
+        [protocol] => Some(protocol),
+        _ => return Err(ApiError::bad_request("a WebSocket for events is of one protocol")),
+    };
+    let messages = events.filter(|event| ready(!event.is_empty())).map(move |mut event| match media {
+        Media::Protobuf => Ok(Message::binary(event.split_off(protobuf::LENGTH_BYTES.min(event.len())))),
+        _ => Utf8Bytes::try_from(event).map(Message::Text).map_err(Into::into),
+    });
+    Ok(wish.switch(protocol, messages)?.map(|()| Body::Empty))
 }
 
 async fn start(server: &Apiserver, options: &ListOptions) -> Result<From> {
@@ -232,6 +259,8 @@ struct Events<C> {
     /// What did not fit in with those before it.
     held: Option<Bytes>,
     changes: C,
+    /// What is sent at one time, unless one event is more.
+    batch_bytes: usize,
     bookmarks: bool,
     last_bookmark: Instant,
     end: Instant,
@@ -264,12 +293,17 @@ impl<C: Stream<Item = Delivery> + Unpin> Events<C> {
             initial_end: initial_end.then_some(watch.revision),
             held: None,
             changes: watch.changes,
+            batch_bytes: BATCH_BYTES,
             bookmarks,
             last_bookmark,
             end,
             rest: Box::pin(tokio::time::sleep_until(rest_until(bookmarks.then_some(last_bookmark), end, now))),
             over: false,
         }
+    }
+
+    fn one_by_one(self) -> Self {
+        Self { batch_bytes: 0, ..self }
     }
 
     /// The next event that needs no waiting for.
@@ -343,14 +377,14 @@ impl<C: Stream<Item = Delivery> + Unpin> Stream for Events<C> {
             },
         };
         let mut batch = BytesMut::new();
-        while first.len().max(batch.len()) < BATCH_BYTES {
+        while first.len().max(batch.len()) < self.batch_bytes {
             let Some(event) = self.waiting(context) else { break };
-            if first.len().max(batch.len()) + event.len() > BATCH_BYTES {
+            if first.len().max(batch.len()) + event.len() > self.batch_bytes {
                 self.held = Some(event);
                 break;
             }
             if batch.is_empty() {
-                batch.reserve(BATCH_BYTES);
+                batch.reserve(self.batch_bytes);
                 batch.put_slice(&first);
             }
             batch.put_slice(&event);

@@ -115,13 +115,16 @@ pub fn wrap(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The length of what follows, big-endian, with which a frame of a watch begins.
+pub const LENGTH_BYTES: usize = size_of::<u32>();
+
 /// A frame of a watch: the event with its object, which is enveloped bytes already.
 pub fn watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
-    let mut out = vec![0; 4];
+    let mut out = vec![0; LENGTH_BYTES];
     wire::bytes(1, event.as_bytes(), &mut out);
     wire::nested(2, &mut out, |out| wire::bytes(1, object, out));
-    let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
-    out[..4].copy_from_slice(&length.to_be_bytes());
+    let length = u32::try_from(out.len() - LENGTH_BYTES).unwrap_or(u32::MAX);
+    out[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
     out
 }
 
