@@ -21,6 +21,7 @@ use self::{
     aggregated::GroupDiscoveryList,
     plain::{ApiGroup, GroupList, ResourceList, Versions},
 };
+use crate::codec::json;
 
 /// The media type of the aggregated documents; clients ask for it in `Accept`.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -47,7 +48,7 @@ impl Aggregated {
     pub const CACHE_CONTROL: &str = "public";
 
     fn new(list: &GroupDiscoveryList) -> Result<Self, serde_json::Error> {
-        serde_json::to_vec(list).map(|json| Self::of(json.into()))
+        json::line(list).map(Self::of)
     }
 
     pub fn of(json: Bytes) -> Self {
@@ -68,18 +69,18 @@ impl Documents {
     pub fn new(definitions: &[Arc<Definition>]) -> Result<Self, serde_json::Error> {
         let groups = groups(definitions);
         let mut plain = BTreeMap::new();
-        let mut add = |path: String, json: Result<Vec<u8>, _>| json.map(|json| drop(plain.insert(path, json.into())));
+        let mut add = |path: String, json: Result<Bytes, _>| json.map(|json| drop(plain.insert(path, json)));
         for group in &groups {
             for version in &group.versions {
                 let list = ResourceList::new(group, version);
-                add(version.path(), serde_json::to_vec(&list))?;
+                add(version.path(), json::line(&list))?;
             }
             if !group.name.is_empty() {
-                add(format!("/apis/{}", group.name), serde_json::to_vec(&ApiGroup::alone(group)))?;
+                add(format!("/apis/{}", group.name), json::line(&ApiGroup::alone(group)))?;
             }
         }
         let named = || groups.iter().filter(|group| !group.name.is_empty());
-        add("/apis".into(), serde_json::to_vec(&GroupList::new(named())))?;
+        add("/apis".into(), json::line(&GroupList::new(named())))?;
         let core = groups.iter().filter(|group| group.name.is_empty());
         Ok(Self {
             plain,
@@ -109,7 +110,7 @@ impl Documents {
 
     /// What `/api` answers: the only document that tells the server's own address (`host:port`).
     pub fn versions(address: &str) -> Result<Bytes, serde_json::Error> {
-        serde_json::to_vec(&Versions::new(address)).map(Bytes::from)
+        json::line(&Versions::new(address))
     }
 }
 
@@ -170,7 +171,7 @@ impl<'a> Group<'a> {
         match self.versions.iter_mut().find(|version| version.name == name) {
             Some(version) => version.resources.push(definition),
             None => {
-                let built_in = kinds::all().any(|kind| kind.gvk.group == self.name);
+                let built_in = kinds::has_group(self.name);
                 self.versions.push(Version { group: self.name, name, built_in, resources: vec![definition] });
             }
         }

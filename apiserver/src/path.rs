@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,7 +48,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
         "version" if trimmed == "version" => Some(version(call)?),
         "api" | "apis" => discovery(server, call)?,
         "openapi" => openapi(server, call).await?,
-        ".well-known" | "openid" => openid(server, call, trimmed),
+        ".well-known" | "openid" => openid(server, call, trimmed)?,
         "metrics" if trimmed == "metrics" => {
             Some(answer::text(StatusCode::OK, server.metrics.text(server).map_err(ApiError::internal)?))
         }
@@ -78,40 +79,60 @@ fn health(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
 }
 
 /// How others come to trust the tokens of service accounts.
-fn openid(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
+fn openid(server: &Apiserver, call: &Call, path: &str) -> Result<Option<Answer>> {
     let issuer = &server.access.authenticator.issuer;
-    let (media, document) = match path {
-        _ if call.method != Method::GET || !issuer.is_discoverable() => return None,
-        ".well-known/openid-configuration" => ("application/json", issuer.configuration()),
-        "openid/v1/jwks" => (issuer::KEYS_CONTENT_TYPE, issuer.keys()),
-        _ => return None,
+    let (media, text) = match path {
+        _ if call.method != Method::GET || !issuer.is_discoverable() => return Ok(None),
+        ".well-known/openid-configuration" => ("application/json", serde_json::to_string(&issuer.configuration())),
+        "openid/v1/jwks" => (issuer::KEYS_CONTENT_TYPE, serde_json::to_string(&issuer.keys())),
+        _ => return Ok(None),
     };
-    let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(media), document.to_string());
+    let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(media), text.map_err(ApiError::internal)?);
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(issuer::CACHE_CONTROL));
-    Some(answer)
+    Ok(Some(answer))
 }
 
 fn version(call: &Call) -> Result<Answer> {
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(crate::route::not_allowed());
     }
-    let info = json!({
-        "major": "1",
-        "minor": "36",
-        "emulationMajor": "1",
-        "emulationMinor": "36",
-        "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35",
-        "gitVersion": VERSION,
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "none",
-        "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, platform()),
-    });
+    let info = Info {
+        major: "1",
+        minor: "36",
+        emulation_major: "1",
+        emulation_minor: "36",
+        min_compatibility_major: "1",
+        min_compatibility_minor: "35",
+        git_version: VERSION,
+        git_commit: "",
+        git_tree_state: "clean",
+        build_date: "1970-01-01T00:00:00Z",
+        go_version: "none",
+        compiler: "rustc",
+        platform: format!("{}/{}", std::env::consts::OS, platform()),
+    };
     // As upstream, whatever the client would rather have.
-    answer::value(StatusCode::OK, Form { pretty: true, ..Form::JSON }, &info)
+    let text = serde_json::to_string_pretty(&info).map_err(ApiError::internal)?;
+    Ok(answer::with(StatusCode::OK, HeaderValue::from_static("application/json"), text))
+}
+
+/// What `/version` tells, in upstream's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    major: &'static str,
+    minor: &'static str,
+    emulation_major: &'static str,
+    emulation_minor: &'static str,
+    min_compatibility_major: &'static str,
+    min_compatibility_minor: &'static str,
+    git_version: &'static str,
+    git_commit: &'static str,
+    git_tree_state: &'static str,
+    build_date: &'static str,
+    go_version: &'static str,
+    compiler: &'static str,
+    platform: String,
 }
 
 /// The machine as Go names it.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use crds::{
     field::{self, Path},
     kind::{Column, Definition, META, NAME, Prose, column},
@@ -13,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     cache::Object,
-    codec::answer,
+    codec::{answer, json, typed},
     error::{ApiError, Result},
 };
 
@@ -106,7 +105,7 @@ struct Row<'a> {
 enum Included<'a> {
     None,
     Metadata(Partial<'a>),
-    Shown(Value),
+    Made(Box<RawValue>),
     Whole(&'a RawValue),
 }
 
@@ -127,12 +126,12 @@ struct Outer<'a> {
 
 impl Printer<'_> {
     /// A table of objects, the JSON text. In a watch only the first table has `headers`.
-    pub fn print(&self, objects: &[Arc<Object>], metadata: &Metadata, headers: bool) -> Result<Bytes> {
+    pub fn print(&self, objects: &[Arc<Object>], metadata: &Metadata, headers: bool) -> Result<Vec<u8>> {
         let rows = objects.iter().map(|object| self.row(object)).collect::<Result<Vec<_>>>()?;
         self.table(rows, metadata, headers)
     }
 
-    fn table(&self, rows: Vec<Row<'_>>, metadata: &Metadata, headers: bool) -> Result<Bytes> {
+    fn table(&self, rows: Vec<Row<'_>>, metadata: &Metadata, headers: bool) -> Result<Vec<u8>> {
         let table = Table {
             kind: "Table",
             api_version: "meta.k8s.io/v1",
@@ -141,22 +140,22 @@ impl Printer<'_> {
             // Upstream's default printer leaves its rows null when there are none, the others do not.
             rows: Some(rows).filter(|rows| !rows.is_empty() || !self.definition.columns.is_empty()),
         };
-        serde_json::to_vec(&table).map(Bytes::from).map_err(ApiError::internal)
+        json::text(&table).map_err(ApiError::internal)
     }
 
     /// A table of one object, as an answer or in a watch event.
-    pub fn print_one(&self, object: &Arc<Object>, headers: bool) -> Result<Bytes> {
+    pub fn print_one(&self, object: &Arc<Object>, headers: bool) -> Result<Vec<u8>> {
         let metadata = Metadata { resource_version: object.revision.to_string(), ..Metadata::default() };
         self.print(std::slice::from_ref(object), &metadata, headers)
     }
 
     /// The same of an object that is not stored.
-    pub fn print_value(&self, object: &Value) -> Result<Bytes> {
+    pub fn print_value(&self, object: &Value) -> Result<Vec<u8>> {
         let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         let included = match self.include {
             IncludeObject::None => Included::None,
-            IncludeObject::Object => Included::Shown(object.clone()),
-            IncludeObject::Metadata => Included::Shown(answer::partial(self.definition, object)),
+            IncludeObject::Object => made(&typed::to_json(self.definition, object))?,
+            IncludeObject::Metadata => self.partial(object)?,
         };
         let row = Row { cells: self.cells(object), object: included };
         let metadata = Metadata { resource_version: revision.to_owned(), ..Metadata::default() };
@@ -191,22 +190,30 @@ impl Printer<'_> {
         }
     }
 
+    fn partial(&self, object: &Value) -> Result<Included<'static>> {
+        made(&typed::json(&answer::partial(self.definition, object)))
+    }
+
     fn included<'o>(&self, object: &'o Object, value: &Value) -> Result<Included<'o>> {
         let ends_initial_events = || !value["metadata"]["annotations"][INITIAL_EVENTS_END].is_null();
         match self.include {
-            IncludeObject::Object if object.is_of(self.definition) => Ok(Included::Whole(parse(&object.json)?)),
-            IncludeObject::Object => Ok(Included::Shown(value.clone())),
+            IncludeObject::Object if object.is_of(self.definition) => Ok(Included::Whole(parse(object.json())?)),
+            IncludeObject::Object => made(&typed::to_json(self.definition, value)),
             IncludeObject::None if !ends_initial_events() => Ok(Included::None),
-            _ if !self.definition.rules.inner_annotations().is_empty() => {
-                Ok(Included::Shown(answer::partial(self.definition, value)))
+            _ if self.definition.is_custom() || !self.definition.rules.inner_annotations().is_empty() => {
+                self.partial(value)
             }
             IncludeObject::None | IncludeObject::Metadata => {
-                let Outer { metadata } = parse(&object.json)?;
+                let Outer { metadata } = parse(object.json())?;
                 let (kind, api_version) = ("PartialObjectMetadata", "meta.k8s.io/v1");
                 Ok(Included::Metadata(Partial { kind, api_version, metadata }))
             }
         }
     }
+}
+
+fn made(json: &[u8]) -> Result<Included<'static>> {
+    serde_json::from_slice(json).map(Included::Made).map_err(ApiError::internal)
 }
 
 fn parse<'o, T: Deserialize<'o>>(json: &'o [u8]) -> Result<T> {
@@ -241,7 +248,7 @@ mod tests {
     }
 
     fn limit_range() -> Arc<Object> {
-        object(&json!({"kind": "LimitRange", "apiVersion": "v1", "spec": {"limits": []},
+        object(&json!({"kind": "LimitRange", "apiVersion": "v1", "spec": {"limits": [{"type": "Pod"}]},
             "metadata": {"name": "a", "namespace": "b", "creationTimestamp": "2024-05-01T09:59:00Z"}}))
     }
 
@@ -287,7 +294,7 @@ mod tests {
     fn what_is_included() {
         let included = |include| print("LimitRange", include, &[limit_range()], true)["rows"][0]["object"].clone();
         assert_eq!(included(IncludeObject::None), Value::Null);
-        assert_eq!(included(IncludeObject::Object)["spec"], json!({"limits": []}));
+        assert_eq!(included(IncludeObject::Object)["spec"], json!({"limits": [{"type": "Pod"}]}));
         let bookmark = object(&json!({"kind": "LimitRange", "apiVersion": "v1",
             "metadata": {"annotations": {"k8s.io/initial-events-end": "true"}}}));
         let table = print("LimitRange", IncludeObject::None, &[bookmark], false);

@@ -192,7 +192,7 @@ pub struct About {
     pub checks_metadata: bool,
     /// A prefix that a name is made of must have the syntax of a name, too.
     pub checks_prefix: bool,
-    /// The kind's own rules see to what changes of the metadata, as the rules for all kinds do before.
+    /// The kind's own rules begin with what changes of the metadata, as the rules for all kinds do before.
     pub checks_changes: bool,
 }
 

@@ -1,6 +1,9 @@
 //! THE TABLE: every built-in kind. A new kind is one file in `kinds/<group>/` and its row here.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use k8s_openapi::{
     api, apiextensions_apiserver::pkg::apis::apiextensions as extensions,
@@ -158,6 +161,12 @@ pub static OFF: LazyLock<Vec<Definition>> = LazyLock::new(|| {
 /// The whole table, in the order of discovery.
 pub fn all() -> impl Iterator<Item = &'static Definition> {
     KINDS.iter().chain(OFF.iter())
+}
+
+/// Whether there are kinds of this group here.
+pub fn has_group(group: &str) -> bool {
+    static GROUPS: LazyLock<HashSet<&str>> = LazyLock::new(|| all().map(|definition| &*definition.gvk.group).collect());
+    GROUPS.contains(group)
 }
 
 /// The kind of this name.

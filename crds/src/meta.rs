@@ -79,6 +79,11 @@ where
     create(object.metadata(), &rule, errors);
 }
 
+/// What has changed of the metadata, for kinds whose own rules do not begin with that.
+pub fn update_of<K: Kind>(object: &K, old: &K, errors: &mut Errors) {
+    update_again(object.metadata(), old.metadata(), wants_standard_finalizers(K::GROUP), errors);
+}
+
 /// Metadata of a new object of a kind that does not see to it itself.
 pub fn create_any(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors) {
     segments(meta, errors);

@@ -84,9 +84,16 @@ impl Pair<'_> {
         let path = format!("{}/{name}", case.path.split('?').next().unwrap_or_default());
         let kind = kind(body);
         for mutation in self.types.mutations(body, schema) {
-            if let Some(mutated) = mutation.of(body) {
+            if let Some(mut mutated) = mutation.of(body) {
                 let update = dry_run("PUT", &path, &[], &mutated);
                 self.send(&format!("PUT {kind}"), &mutation, &update).await?;
+                // In which order two things are told that are wrong.
+                if let Some(metadata) = mutated["metadata"].as_object_mut() {
+                    metadata.insert("labels".to_owned(), json!({"a b": ""}));
+                    metadata.insert("finalizers".to_owned(), json!(["a b"]));
+                    let update = dry_run("PUT", &path, &[], &mutated);
+                    self.send(&format!("PUT {kind} with bad metadata"), &mutation, &update).await?;
+                }
             }
             let Some(patch) = mutation.patch() else { continue };
             for (content_type, query) in

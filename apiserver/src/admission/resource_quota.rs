@@ -98,7 +98,7 @@ impl ResourceQuota {
             let mut txn = Txn::default();
             for (entry, used) in changed {
                 txn.compare.push(Compare { key: entry.key.clone(), modified: entry.modified });
-                let value = codec::json::encode(&with_used(entry, &used, world)?);
+                let value = codec::typed::json(&with_used(entry, &used, world)?).into();
                 txn.ops.push(Op::Put { key: entry.key.clone(), value, ttl: None });
             }
             if let Outcome::Committed(_) = world.store.txn(txn).await.map_err(ApiError::from_store)? {

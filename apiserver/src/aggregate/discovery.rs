@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Aggregator, Remote, openapi};
 use crate::{
+    codec::typed,
     discovery::{Aggregated, Documents},
     error::{ApiError, Result},
     world::World,
@@ -255,7 +256,7 @@ fn merged_plain(base: &[u8], specs: &[APIServiceSpec]) -> serde_json::Result<Byt
         groups[at]["preferredVersion"] = preferred;
     }
     sort(groups, &ranks(specs), |group| group["name"].as_str().unwrap_or_default());
-    serde_json::to_vec(&list).map(Bytes::from)
+    Ok(typed::line(&list))
 }
 
 fn merged_aggregated(base: &[u8], specs: &[APIServiceSpec], discovered: &Discovered) -> serde_json::Result<Bytes> {
@@ -281,7 +282,7 @@ fn merged_aggregated(base: &[u8], specs: &[APIServiceSpec], discovered: &Discove
         sort_versions(versions, group, specs);
     }
     sort(groups, &ranks(specs), |group| group["metadata"]["name"].as_str().unwrap_or_default());
-    serde_json::to_vec(&list).map(Bytes::from)
+    Ok(typed::line(&list))
 }
 
 #[cfg(test)]

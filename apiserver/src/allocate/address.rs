@@ -108,7 +108,7 @@ pub fn object(address: IpAddr, namespace: &str, name: &str, world: &World) -> By
     });
     metadata::fill(&mut object, false, now, &world.random);
     track(&gvk, &mut object, now);
-    typed::built_in_json(&gvk, &object)
+    typed::json(&object).into()
 }
 
 fn track(gvk: &Gvk, object: &mut Value, now: Timestamp) {

@@ -122,7 +122,7 @@ fn object(ports: &BTreeSet<i32>) -> Bytes {
         "kind": gvk.kind, "apiVersion": gvk.api_version(), "metadata": {},
         "range": format!("{}-{}", PORTS.start(), PORTS.end()), "data": BASE64_STANDARD.encode(bits(ports)),
     });
-    typed::built_in_json(&gvk, &object)
+    typed::json(&object).into()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Makes and verifies the tokens of service accounts, and tells others how to verify them.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
-use serde_json::{Value, json};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
@@ -29,7 +31,45 @@ struct VerifyingKey {
     algorithm: Algorithm,
     key: DecodingKey,
     /// As others are told of it.
-    public: Value,
+    public: Jwk,
+}
+
+/// A public key as a JSON Web Key, in the order in which upstream tells it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Jwk {
+    #[serde(rename = "use")]
+    usage: &'static str,
+    kty: &'static str,
+    kid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crv: Option<&'static str>,
+    alg: &'static str,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+/// The numbers of a key, in Base64.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Numbers {
+    Rsa { n: String, e: String },
+    Curve { x: String, y: String },
+}
+
+/// `/openid/v1/jwks`
+#[derive(Serialize)]
+pub struct Keys<'a> {
+    keys: Vec<&'a Jwk>,
+}
+
+/// `/.well-known/openid-configuration`
+#[derive(Serialize)]
+pub struct Configuration<'a> {
+    issuer: &'a str,
+    jwks_uri: &'a str,
+    response_types_supported: [&'static str; 1],
+    subject_types_supported: [&'static str; 1],
+    id_token_signing_alg_values_supported: Vec<&'static str>,
 }
 
 /// The issuer of service account tokens.
@@ -141,23 +181,19 @@ impl Issuer {
         Ok(Verified { claims, user, audiences })
     }
 
-    /// `/.well-known/openid-configuration`
-    pub fn configuration(&self) -> Value {
-        let mut algorithms: Vec<_> = self.verifying.iter().map(|k| &k.public["alg"]).collect();
-        algorithms.sort_by_key(|a| a.as_str());
-        algorithms.dedup();
-        json!({
-            "issuer": self.url(),
-            "jwks_uri": self.keys_url,
-            "response_types_supported": ["id_token"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": algorithms,
-        })
+    pub fn configuration(&self) -> Configuration<'_> {
+        let algorithms: BTreeSet<_> = self.verifying.iter().map(|key| key.public.alg).collect();
+        Configuration {
+            issuer: self.url(),
+            jwks_uri: &self.keys_url,
+            response_types_supported: ["id_token"],
+            subject_types_supported: ["public"],
+            id_token_signing_alg_values_supported: algorithms.into_iter().collect(),
+        }
     }
 
-    /// `/openid/v1/jwks`
-    pub fn keys(&self) -> Value {
-        json!({"keys": self.verifying.iter().map(|k| &k.public).collect::<Vec<_>>()})
+    pub fn keys(&self) -> Keys<'_> {
+        Keys { keys: self.verifying.iter().map(|key| &key.public).collect() }
     }
 }
 
@@ -192,7 +228,8 @@ fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {
         PublicKey::RSA(rsa) => {
             let trimmed = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
             let (n, e) = (trimmed(rsa.modulus), trimmed(rsa.exponent));
-            let public = json!({"use": "sig", "kty": "RSA", "kid": id, "alg": "RS256", "n": text(&n), "e": text(&e)});
+            let numbers = Numbers::Rsa { n: text(&n), e: text(&e) };
+            let public = Jwk { usage: "sig", kty: "RSA", kid: id.clone(), crv: None, alg: "RS256", numbers };
             Ok(VerifyingKey {
                 id,
                 algorithm: Algorithm::RS256,
@@ -210,7 +247,8 @@ fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {
             };
             let (x, y) = (text(x), text(y));
             let key = DecodingKey::from_ec_components(&x, &y).map_err(|e| wrong(&e))?;
-            let public = json!({"use": "sig", "kty": "EC", "kid": id, "crv": curve, "alg": name, "x": x, "y": y});
+            let numbers = Numbers::Curve { x, y };
+            let public = Jwk { usage: "sig", kty: "EC", kid: id.clone(), crv: Some(curve), alg: name, numbers };
             Ok(VerifyingKey { id, algorithm, key, public })
         }
         _ => Err(wrong(&"a kind of key that is not supported")),

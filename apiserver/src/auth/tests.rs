@@ -290,7 +290,7 @@ async fn token_reviews() {
 #[test]
 fn others_can_verify_our_tokens() {
     let it = authenticator();
-    let keys = it.issuer.keys();
+    let keys = serde_json::to_value(it.issuer.keys()).unwrap();
     assert_eq!((&keys["keys"][0]["alg"], &keys["keys"][0]["crv"]), (&json!("ES256"), &json!("P-256")));
     let jwk = serde_json::from_value(keys["keys"][0].clone()).unwrap();
     let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
@@ -298,7 +298,7 @@ fn others_can_verify_our_tokens() {
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
     validation.set_issuer(&[URL]);
     jsonwebtoken::decode::<token::Claims>(&signed, &key, &validation).unwrap();
-    let configuration = it.issuer.configuration();
+    let configuration = serde_json::to_value(it.issuer.configuration()).unwrap();
     assert_eq!(configuration["issuer"], URL);
     assert_eq!(configuration["id_token_signing_alg_values_supported"], json!(["ES256"]));
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use crds::kind::Gvk;
 use serde_json::{Value, json};
 use store::{Compare, Entry, Op, Outcome, Txn};
 
@@ -56,12 +55,11 @@ fn address(entry: &Entry) -> Option<IpAddr> {
 
 /// Upstream keeps the address in an Endpoints.
 fn object(address: IpAddr) -> Bytes {
-    let gvk = Gvk { group: "".into(), version: "v1".into(), kind: "Endpoints".into() };
     let object: Value = json!({
-        "kind": gvk.kind, "apiVersion": gvk.api_version(), "metadata": {},
+        "kind": "Endpoints", "apiVersion": "v1", "metadata": {},
         "subsets": [{"addresses": [{"ip": address.to_string()}]}],
     });
-    typed::built_in_json(&gvk, &object)
+    typed::json(&object).into()
 }
 
 /// Keeps saying it until the server ends.

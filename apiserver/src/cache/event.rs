@@ -65,7 +65,7 @@ impl Event {
 
     /// Roughly what it holds in memory.
     pub fn size(&self) -> usize {
-        let of = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |o| o.json.len());
+        let of = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |o| o.line.len());
         of(&self.object) + of(&self.previous)
     }
 }

@@ -144,7 +144,7 @@ impl KindCache {
     pub fn fill(&self, objects: BTreeMap<Box<str>, Arc<Object>>, unreadable: BTreeSet<Box<str>>, revision: Revision) {
         let mut state = self.state.write();
         state.unreadable = unreadable;
-        state.bytes = objects.values().map(|object| object.json.len()).sum();
+        state.bytes = objects.values().map(|object| object.line.len()).sum();
         state.revision = objects.values().map(|o| o.revision).max().unwrap_or_default();
         state.objects = objects;
         state.floor = revision;
@@ -154,7 +154,7 @@ impl KindCache {
     pub fn lose(&self, key: &str) {
         let mut state = self.state.write();
         if let Some(lost) = state.objects.remove(key) {
-            state.bytes -= lost.json.len();
+            state.bytes -= lost.line.len();
         }
         state.unreadable.insert(key.into());
         drop(state);
@@ -249,12 +249,12 @@ impl State {
             if !self.unreadable.is_empty() {
                 self.unreadable.remove(&key);
             }
-            self.bytes += object.as_ref().map_or(0, |object| object.json.len());
+            self.bytes += object.as_ref().map_or(0, |object| object.line.len());
             let previous = match &object {
                 Some(object) => self.objects.insert(key, object.clone()),
                 None => self.objects.remove(&key),
             };
-            self.bytes -= previous.as_ref().map_or(0, |previous| previous.json.len());
+            self.bytes -= previous.as_ref().map_or(0, |previous| previous.line.len());
             if object.is_none() && previous.is_none() {
                 continue;
             }

@@ -6,17 +6,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use crds::{kind::Definition, selector::Labels};
+use crds::{kind::Definition, kinds, selector::Labels};
 use parking_lot::Mutex;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 use store::{Entry, Revision};
 
 use crate::{
-    codec::{json, typed},
+    codec::typed,
     error::{ApiError, Result},
 };
 
+const UID: &[u8] = b"\"uid\":";
 /// Forms of one object that are kept: versions of its kind that clients use side by side.
 const FORMS_MAX: usize = 4;
 
@@ -26,8 +27,9 @@ type Form = (Arc<Definition>, Option<Arc<Object>>);
 /// Immutable; a change makes a new one.
 #[derive(Debug)]
 pub struct Object {
-    /// The whole object, `{"kind":…,"apiVersion":…,"metadata":{…,"resourceVersion":"…"}…}`.
-    pub json: Bytes,
+    /// The whole object, `{"kind":…,"apiVersion":…,"metadata":{…,"resourceVersion":"…"}…}` or, of a custom resource, with
+    /// its fields in the order of the alphabet; and a line end, with which upstream sends it.
+    pub line: Bytes,
     pub namespace: Box<str>,
     pub name: Box<str>,
     pub uid: Box<str>,
@@ -80,6 +82,16 @@ pub fn stored_value(entry: &Entry) -> Result<Value> {
     serde_json::from_slice(adopted.as_ref().unwrap_or(&entry.value)).map_err(|e| damaged(&entry.key, e))
 }
 
+/// Whether the fields stand in the order in which they are sent: this tells kinds from custom ones by what comes first.
+fn is_as_sent(stored: &[u8]) -> bool {
+    if stored.starts_with(b"{\"kind\":\"") {
+        return true;
+    }
+    let version = stored.strip_prefix(b"{\"apiVersion\":\"").and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    let group = version.and_then(|version| std::str::from_utf8(version).ok()?.split_once('/'));
+    group.is_some_and(|(group, _)| !kinds::has_group(group))
+}
+
 fn damaged(key: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::internal(format!("cannot decode the object stored at {key}: {why}"))
 }
@@ -98,16 +110,16 @@ impl Object {
         }
         // Upstream ends its JSON with a line break.
         let stored = entry.value.trim_ascii_end();
-        if stored.starts_with(b"{\"kind\":\"") {
+        if is_as_sent(stored) {
             return Self::parse(&entry.key, stored, entry.modified);
         }
         let value: Value = serde_json::from_slice(&entry.value).map_err(|e| damaged(&entry.key, e))?;
-        Self::parse(&entry.key, &json::encode(&value), entry.modified)
+        Self::parse(&entry.key, &typed::json(&value), entry.modified)
     }
 
     /// An object that is not stored, or not in this form, with this resourceVersion.
     pub fn of(value: &Value, revision: Revision) -> Result<Self> {
-        Self::parse("", &json::encode(value), revision)
+        Self::parse("", &typed::json(value), revision)
     }
 
     /// A custom resource in the form that a version of its kind shows.
@@ -119,6 +131,7 @@ impl Object {
         let outer: Outer = serde_json::from_slice(stored).map_err(|e| damaged(key, e))?;
         let meta: Metadata = serde_json::from_str(outer.metadata.get()).map_err(|e| damaged(key, e))?;
         let begin = offset(stored, outer.metadata.get()) + 1;
+        let is_alphabetical = !stored.starts_with(b"{\"kind\":");
         let version = format!("\"resourceVersion\":\"{revision}\"");
         let (cut, resume, lead, trail) = match (meta.resource_version, meta.uid) {
             (Some(old), _) => {
@@ -126,24 +139,29 @@ impl Object {
                 let name = "\"resourceVersion\":".len();
                 (value - name, value + old.get().len(), "", "")
             }
+            (None, Some(uid)) if is_alphabetical && stored[..offset(stored, uid.get())].ends_with(UID) => {
+                let name = offset(stored, uid.get()) - UID.len();
+                (name, name, "", ",")
+            }
             (None, Some(uid)) => {
                 let end = offset(stored, uid.get()) + uid.get().len();
                 (end, end, ",", "")
             }
             (None, None) => (begin, begin, "", if stored.get(begin) == Some(&b'}') { "" } else { "," }),
         };
-        let mut out = Vec::with_capacity(stored.len() + version.len() + 1);
+        let mut out = Vec::with_capacity(stored.len() + version.len() + 2);
         out.extend_from_slice(&stored[..cut]);
         out.extend_from_slice(lead.as_bytes());
         let digits = out.len() + "\"resourceVersion\":\"".len();
         out.extend_from_slice(version.as_bytes());
         out.extend_from_slice(trail.as_bytes());
         out.extend_from_slice(&stored[resume..]);
+        out.push(b'\n');
         let body = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", outer.kind, outer.api_version);
         let body = if out.starts_with(body.as_bytes()) { body.len() } else { 0 };
         let uid = meta.uid.map(|u| u.get().trim_matches('"')).unwrap_or_default();
         Ok(Self {
-            json: out.into(),
+            line: out.into(),
             namespace: meta.namespace.unwrap_or_default().into(),
             name: meta.name.unwrap_or_default().into(),
             uid: uid.into(),
@@ -163,13 +181,13 @@ impl Object {
 
     /// The same object with another resourceVersion: what a watcher sees when it is deleted.
     pub fn at(&self, revision: Revision) -> Self {
-        let end = self.digits + self.json[self.digits..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let mut out = Vec::with_capacity(self.json.len() + 2);
-        out.extend_from_slice(&self.json[..self.digits]);
+        let end = self.digits + self.line[self.digits..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut out = Vec::with_capacity(self.line.len() + 2);
+        out.extend_from_slice(&self.line[..self.digits]);
         out.extend_from_slice(revision.to_string().as_bytes());
-        out.extend_from_slice(&self.json[end..]);
+        out.extend_from_slice(&self.line[end..]);
         Self {
-            json: out.into(),
+            line: out.into(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
@@ -197,12 +215,17 @@ impl Object {
                 .and_then(|rest| rest.strip_prefix('/'))
                 .is_some_and(|version| version == definition.gvk.version),
         };
-        group_version && self.body > 0 && *self.kind == *definition.gvk.kind
+        group_version && (definition.is_custom() || self.body > 0) && *self.kind == *definition.gvk.kind
+    }
+
+    /// The object without the line end.
+    pub fn json(&self) -> &[u8] {
+        self.line.strip_suffix(b"\n").unwrap_or(&self.line)
     }
 
     /// What follows kind and apiVersion, up to the end: items of typed lists carry neither.
     pub fn body(&self) -> &[u8] {
-        &self.json[self.body..]
+        &self.json()[self.body..]
     }
 
     /// `namespace/name`, or the name alone: the key below the kind's prefix.
@@ -215,7 +238,7 @@ impl Object {
     }
 
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.json).map_err(|e| damaged(&self.path(), e))
+        serde_json::from_slice(&self.line).map_err(|e| damaged(&self.path(), e))
     }
 
     /// The object in this version of its kind.
@@ -344,15 +367,23 @@ mod tests {
                 r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7","name":"b"}}"#,
             ),
             (
-                r#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#,
-                r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#,
+                r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{}}"#,
+                r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#,
+            ),
+            (
+                r#"{"apiVersion":"a.b/v1","kind":"C","metadata":{"name":"b","uid":"u"},"spec":{"uid":""}}"#,
+                r#"{"apiVersion":"a.b/v1","kind":"C","metadata":{"name":"b","resourceVersion":"7","uid":"u"},"spec":{"uid":""}}"#,
+            ),
+            (
+                r#"{ "apiVersion": "a.b/v1", "a": 1, "kind": "C", "metadata": {"uid": "u"} }"#,
+                r#"{"a":1,"apiVersion":"a.b/v1","kind":"C","metadata":{"resourceVersion":"7","uid":"u"}}"#,
             ),
         ] {
             let object = Object::new(&entry(stored)).unwrap();
-            assert_eq!(std::str::from_utf8(&object.json).unwrap(), want);
-            assert!(object.body().starts_with(br#""metadata":{"#));
+            assert_eq!(std::str::from_utf8(object.json()).unwrap(), want);
+            assert!(want.contains("a.b") || object.body().starts_with(br#""metadata":{"#));
             let later = object.at(1234);
-            assert_eq!(std::str::from_utf8(&later.json).unwrap(), want.replace("\"7\"", "\"1234\""));
+            assert_eq!(std::str::from_utf8(later.json()).unwrap(), want.replace("\"7\"", "\"1234\""));
         }
     }
 
@@ -365,7 +396,7 @@ mod tests {
         let want = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"b","namespace":"a","uid":"u","resourceVersion":"7"},"data":{"x":""}}"#;
         for stored in [typed::to_protobuf(&value).unwrap(), format!("{value}\n").into()] {
             let object = Object::new(&Entry { value: stored, ..entry("") }).unwrap();
-            assert_eq!(std::str::from_utf8(&object.json).unwrap(), want);
+            assert_eq!(std::str::from_utf8(object.json()).unwrap(), want);
         }
         assert!(Object::new(&Entry { value: Bytes::from_static(b"k8s\0\x0a\x02"), ..entry("") }).is_err());
     }

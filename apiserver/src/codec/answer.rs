@@ -47,26 +47,25 @@ pub fn value(code: StatusCode, form: Form, value: &Value) -> Result<Answer> {
 
 pub fn encode(form: Form, value: &Value) -> Result<Bytes> {
     match form.media {
-        // What people read has its fields in Go's order, as upstream writes it.
-        Media::Json if form.pretty => match typed::as_declared(value) {
-            Some(text) => Ok(json::indented(&text).into()),
-            None => serde_json::to_vec_pretty(value).map(Bytes::from).map_err(ApiError::internal),
-        },
-        Media::Json if value["kind"] == "Status" => {
-            let mut text = typed::as_declared(value).unwrap_or_else(|| json::encode(value).into());
-            text.push(b'\n');
-            Ok(text.into())
-        }
-        Media::Json => Ok(json::encode(value)),
+        Media::Json => Ok(laid_out(form, typed::json(value)).into()),
         Media::Protobuf => typed::to_protobuf(value),
         Media::Yaml => Ok(Bytes::from(yaml::write(value))),
     }
 }
 
+/// As upstream: one line, or text for people, which has no line end.
+fn laid_out(form: Form, mut text: Vec<u8>) -> Vec<u8> {
+    if form.pretty {
+        return json::indented(&text);
+    }
+    text.push(b'\n');
+    text
+}
+
 /// JSON text that is sent as the form wants it.
-pub fn json_text(code: StatusCode, form: Form, text: Bytes) -> Result<Answer> {
-    if form.media == Media::Json && !form.pretty {
-        return Ok(of_media(code, Media::Json, text));
+pub fn json_text(code: StatusCode, form: Form, text: Vec<u8>) -> Result<Answer> {
+    if form.media == Media::Json {
+        return Ok(of_media(code, Media::Json, Bytes::from(laid_out(form, text))));
     }
     value(code, form, &serde_json::from_slice(&text).map_err(ApiError::internal)?)
 }
@@ -109,7 +108,7 @@ pub fn object(code: StatusCode, form: Form, definition: &Definition, shown: &Sho
     if let (Shown::Stored(object), Form { media: Media::Json, shape: Shape::Object, pretty: false }) = (shown, form)
         && object.is_of(definition)
     {
-        return Ok(of_media(code, Media::Json, object.json.clone()));
+        return Ok(of_media(code, Media::Json, object.line.clone()));
     }
     if let (Shown::Stored(object), Form { media: Media::Protobuf, shape: Shape::Object, .. }) = (shown, form) {
         return Ok(of_media(code, form.media, typed::object_to_protobuf(object, definition)?));
@@ -227,17 +226,22 @@ fn unnamed(mut item: Value) -> Value {
 /// A list that is put together from the bytes of its objects; large ones while they are sent.
 fn concatenated(definition: &Definition, listing: Listing) -> Body {
     let custom = definition.is_custom();
-    let mut head = Vec::with_capacity(256);
     let mut metadata = list_metadata(&listing);
     if custom {
         metadata["continue"] = listing.next.clone().unwrap_or_default().into();
     }
     let (kind, version) = (&definition.list_kind, definition.gvk.api_version());
-    head.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":").as_bytes());
-    json::write(&metadata, &mut head);
-    head.extend_from_slice(b",\"items\":[");
-    let size = head.len() + 3 + listing.objects.iter().map(|object| object.json.len() + 1).sum::<usize>();
-    let mut parts = Parts { head: Some(head), objects: listing.objects.into_iter(), custom, begun: false };
+    let metadata = typed::list_metadata_json(&metadata, custom);
+    let metadata = String::from_utf8_lossy(&metadata);
+    let (head, tail) = if custom {
+        let tail = format!(r#"],"kind":"{kind}","metadata":{metadata}}}"#);
+        (format!(r#"{{"apiVersion":"{version}","items":["#), tail)
+    } else {
+        let head = format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":["#);
+        (head, "]}".to_owned())
+    };
+    let size = head.len() + tail.len() + 1 + listing.objects.iter().map(|object| object.line.len()).sum::<usize>();
+    let mut parts = Parts { head: Some(head), tail, objects: listing.objects.into_iter(), custom, begun: false };
     if size <= CHUNK_BYTES {
         return Body::from(parts.next_chunk(size).unwrap_or_default());
     }
@@ -245,7 +249,8 @@ fn concatenated(definition: &Definition, listing: Listing) -> Body {
 }
 
 struct Parts {
-    head: Option<Vec<u8>>,
+    head: Option<String>,
+    tail: String,
     objects: std::vec::IntoIter<Arc<Object>>,
     custom: bool,
     begun: bool,
@@ -256,7 +261,7 @@ impl Parts {
         let mut out = BytesMut::new();
         if let Some(head) = self.head.take() {
             out.reserve(size);
-            out.put_slice(&head);
+            out.put_slice(head.as_bytes());
         } else if self.objects.as_slice().is_empty() {
             return None;
         } else {
@@ -267,7 +272,7 @@ impl Parts {
                 out.put_u8(b',');
             }
             if self.custom {
-                out.put_slice(&object.json);
+                out.put_slice(object.json());
             } else {
                 out.put_u8(b'{');
                 out.put_slice(object.body());
@@ -277,7 +282,8 @@ impl Parts {
             }
         }
         if self.objects.as_slice().is_empty() {
-            out.put_slice(b"]}\n");
+            out.put_slice(self.tail.as_bytes());
+            out.put_u8(b'\n');
         }
         Some(out.freeze())
     }

@@ -1,45 +1,42 @@
-//! Objects as JSON bytes with kind, apiVersion and metadata in front, where the watch cache looks for them.
+//! JSON text as Go writes it.
+
+use std::io;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use crds::schema::encode;
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
-const FIRST: [&str; 3] = ["kind", "apiVersion", "metadata"];
+struct Go;
 
-/// Serialises an object. Serialising a `Value` cannot fail: its keys are text and its numbers are finite.
-pub fn encode(object: &Value) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    match object {
-        Value::Object(fields) => write_fields(fields, &mut out),
-        other => write(other, &mut out),
+impl Formatter for Go {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(encode::float_text(value).as_bytes())
     }
-    out.into()
-}
 
-fn write_fields(fields: &Map<String, Value>, out: &mut Vec<u8>) {
-    let first = FIRST.iter().filter_map(|name| fields.get_key_value(*name));
-    let rest = fields.iter().filter(|(name, _)| !FIRST.contains(&name.as_str()));
-    out.push(b'{');
-    for (i, (name, value)) in first.chain(rest).enumerate() {
-        if i > 0 {
-            out.push(b',');
+    /// What could end a script in a page is escaped, too.
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, mut rest: &str) -> io::Result<()> {
+        while let Some((at, strange)) = rest.char_indices().find(|(_, c)| "<>&\u{2028}\u{2029}".contains(*c)) {
+            let (plain, from) = rest.split_at(at);
+            write!(writer, "{plain}\\u{:04x}", u32::from(strange))?;
+            rest = &from[strange.len_utf8()..];
         }
-        write_text(name, out);
-        out.push(b':');
-        write(value, out);
-    }
-    out.push(b'}');
-}
-
-pub fn write(value: &Value, out: &mut Vec<u8>) {
-    if let Err(error) = serde_json::to_writer(&mut *out, value) {
-        tracing::error!(%error, "a JSON value that cannot be written");
+        writer.write_all(rest.as_bytes())
     }
 }
 
-pub fn write_text(text: &str, out: &mut Vec<u8>) {
-    if let Err(error) = serde_json::to_writer(&mut *out, text) {
-        tracing::error!(%error, "a text that cannot be written");
-    }
+/// The text of what is no `Value`: its fields stand in the order of their declaration.
+pub fn text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(1024);
+    value.serialize(&mut Serializer::with_formatter(&mut out, Go))?;
+    Ok(out)
+}
+
+/// The same with the line end that upstream puts behind what it sends.
+pub fn line(value: &impl Serialize) -> serde_json::Result<Bytes> {
+    let mut out = text(value)?;
+    out.push(b'\n');
+    Ok(out.into())
 }
 
 /// JSON text over several lines, as Go indents it.
@@ -91,7 +88,17 @@ pub fn indented(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::indented;
+    use serde_json::json;
+
+    use super::{indented, text};
+
+    #[test]
+    fn writes_as_go_does() {
+        let value = json!({"a": "<b>&\u{2028}\"é", "n": 1e21});
+        let want = r#"{"a":"\u003cb\u003e\u0026\u2028\"é","n":1e+21}"#;
+        assert_eq!(String::from_utf8(text(&value).unwrap()).unwrap(), want);
+        assert_eq!(text(&value).unwrap(), crds::schema::encode::any(&value));
+    }
 
     #[test]
     fn indents_as_go_does() {

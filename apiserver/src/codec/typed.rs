@@ -8,7 +8,6 @@ use crds::{
 };
 use serde_json::Value;
 
-use super::json;
 use crate::{
     cache::{Object, list::Listing},
     error::{ApiError, Result},
@@ -69,25 +68,36 @@ pub fn canonical_form(kind: &Gvk, object: &mut Value) {
     }
 }
 
-/// As Go writes a value of a type that it says it is of: with the fields in the order of their declaration.
-pub fn as_declared(value: &Value) -> Option<Vec<u8>> {
-    let (schema, ty) = type_of_value(value)?;
-    Some(encode::json(schema, ty, value))
-}
-
-/// JSON in the order of Go's declarations; of custom resources in the order of the alphabet.
-pub fn to_json(definition: &Definition, object: &Value) -> Bytes {
-    match definition.facts.get().filter(|_| !definition.is_custom()) {
-        Some((schema, ty)) => encode::json(schema, ty, object).into(),
-        None => json::encode(object),
+/// JSON of a value as Go writes it: fields stand in the order in which the type that it says it is of declares them, and
+/// in that of the alphabet where there is no such type, as of custom resources.
+pub fn json(value: &Value) -> Vec<u8> {
+    match type_of_value(value) {
+        Some((schema, ty)) => encode::json(schema, ty, value),
+        None => encode::any(value),
     }
 }
 
-/// The same of a built-in type.
-pub fn built_in_json(gvk: &Gvk, object: &Value) -> Bytes {
-    match type_of(gvk) {
+/// The same with the line end that upstream puts behind what it sends.
+pub fn line(value: &Value) -> Bytes {
+    let mut out = json(value);
+    out.push(b'\n');
+    out.into()
+}
+
+/// The same of an object of a kind that is known, as it is stored.
+pub fn to_json(definition: &Definition, object: &Value) -> Bytes {
+    match definition.facts.get().filter(|_| !definition.is_custom()) {
         Some((schema, ty)) => encode::json(schema, ty, object).into(),
-        None => json::encode(object),
+        None => encode::any(object).into(),
+    }
+}
+
+/// The same of a list's metadata. Upstream knows lists of custom resources as maps only.
+pub fn list_metadata_json(metadata: &Value, custom: bool) -> Vec<u8> {
+    let schema = schema::builtin();
+    match schema.id(LIST_META).filter(|_| !custom) {
+        Some(ty) => encode::json(schema, ty, metadata),
+        None => encode::any(metadata),
     }
 }
 
@@ -113,13 +123,10 @@ pub fn adopted(stored: &[u8]) -> Option<std::result::Result<Bytes, String>> {
     {
         return Some(Err(why.to_string()));
     }
-    Some(Ok(match type_of_value(&value) {
-        Some((schema, ty)) => {
-            encode::canonical(schema, ty, &mut value);
-            encode::json(schema, ty, &value).into()
-        }
-        None => json::encode(&value),
-    }))
+    if let Some((schema, ty)) = type_of_value(&value) {
+        encode::canonical(schema, ty, &mut value);
+    }
+    Some(Ok(json(&value).into()))
 }
 
 fn failed(error: protobuf::ProtobufError) -> ApiError {
@@ -140,7 +147,7 @@ fn raw(object: &Object, definition: &Definition) -> Result<Bytes> {
     let make = || -> Result<Bytes> {
         let (schema, ty) =
             definition.facts.get().ok_or_else(|| ApiError::internal("a kind without a protobuf form"))?;
-        let mut out = Vec::with_capacity(object.json.len());
+        let mut out = Vec::with_capacity(object.line.len());
         protobuf::encode_raw(schema, ty, &object.value_as(definition)?, &mut out).map_err(failed)?;
         Ok(out.into())
     };

@@ -211,6 +211,26 @@ async fn an_object_from_beginning_to_end() {
     assert_eq!((code, gone["reason"].as_str()), (StatusCode::NOT_FOUND, Some("NotFound")));
 }
 
+/// To the byte: what people and simple clients see is in upstream's order, escaped as there, and ends with the line.
+#[tokio::test]
+async fn objects_are_written_as_go_writes_them() {
+    let (_server, client) = Client::new().await;
+    let map = json!({"metadata": {"name": "a"}, "data": {"k": "<"}});
+    let head = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","namespace":"default","uid":""#;
+    let tail = "}]},\"data\":{\"k\":\"\\u003c\"}}\n";
+    for (method, path, body) in [
+        ("POST", format!("{MAPS}?dryRun=All"), map.to_string()),
+        ("POST", MAPS.to_owned(), map.to_string()),
+        ("GET", format!("{MAPS}/a"), String::new()),
+        ("PUT", format!("{MAPS}/a?dryRun=All"), map.to_string()),
+    ] {
+        let answer = client.open(method, &path, body.as_bytes(), "application/json").await;
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.starts_with(head) && text.ends_with(tail), "{method} {path}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn finalizers_keep_and_let_go() {
     let (_server, client) = Client::new().await;

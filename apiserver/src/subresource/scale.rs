@@ -200,7 +200,11 @@ async fn update(server: &Apiserver, call: &mut Call, target: &Target, paths: &Sc
     let options = WriteOptions::from_query(&call.query, "UpdateOptions", false)?;
     let media = negotiate::sent(&call.headers, false)?;
     let body = call.read_body().await?;
-    let decoded = decode::object(&body, media, &gvk(), options.field_validation)?;
+    let decoded = decode::object(&body, media, &gvk(), options.field_validation).map_err(|error| {
+        // Upstream's server for custom resources does not know the kind in which it would tell what is wrong.
+        let why = "no kind is registered for the type v1.Scale in scheme \"pkg/runtime/scheme.go:111\"";
+        if target.definition.is_custom() { ApiError::bad_request(why) } else { error }
+    })?;
     call.warnings.extend(decoded.warnings);
     call.audit.request_object(&decoded.object);
     let mut scale = decoded.object;

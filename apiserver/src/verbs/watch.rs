@@ -31,7 +31,7 @@ use crate::{
         Form, Media, Shape,
         answer::{self, Answer},
         body::{Body, Chunks},
-        json, typed,
+        typed,
     },
     custom::{convert, stream},
     error::{ApiError, Result},
@@ -183,7 +183,7 @@ impl Encoder {
             };
         }
         if self.form.shape == Shape::Object && object.is_of(&self.definition) {
-            return json_frame(change, &object.json);
+            return json_frame(change, object.json());
         }
         match object.value_as(&self.definition) {
             Ok(value) => self.value(change, value),
@@ -202,7 +202,7 @@ impl Encoder {
     /// A value that has kind and apiVersion, in a frame of the stream.
     fn framed(&self, change: &str, value: &Value) -> Bytes {
         if self.form.media != Media::Protobuf {
-            return json_frame(change, &json::encode(value));
+            return json_frame(change, &typed::json(value));
         }
         let bytes = typed::to_protobuf(value);
         bytes.map_or_else(|_| Bytes::new(), |bytes| protobuf::watch_frame(change, &bytes).into())

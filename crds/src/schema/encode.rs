@@ -267,7 +267,7 @@ fn write_number(number: &Number, raw: bool, out: &mut Vec<u8>) {
 }
 
 /// Go writes an exponent below 1e-6 and from 1e21 on, and no `.0`.
-fn float_text(float: f64) -> String {
+pub fn float_text(float: f64) -> String {
     let size = float.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {
         let text = format!("{float:e}");

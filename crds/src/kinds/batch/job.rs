@@ -39,6 +39,7 @@ impl Kind for Job {
         generation: Generation::Spec,
         orphans_by_default: true,
         selectable: &["status.successful"],
+        checks_changes: false,
         ..About::new("jobs", "job")
     };
 
@@ -94,10 +95,12 @@ impl Kind for Job {
         let before = old.spec.as_ref().and_then(|s| s.template.metadata.as_ref()).and_then(|m| m.labels.as_ref());
         let prefixed = before.is_some_and(|l| l.contains_key(LABELS[1]) && l.contains_key(UID_LABELS[1]));
         validate(self, prefixed, errors);
+        meta::update_of(self, old, errors);
         update::validate(self, old, errors);
     }
 
     fn validate_subresource(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
         status::validate(self, old, errors);
     }
 

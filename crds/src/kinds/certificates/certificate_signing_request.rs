@@ -94,6 +94,7 @@ impl Kind for CertificateSigningRequest {
             ),
         ],
         selectable: &["spec.signerName"],
+        checks_changes: false,
         ..About::new("certificatesigningrequests", "certificatesigningrequest")
     };
 
@@ -128,14 +129,15 @@ impl Kind for CertificateSigningRequest {
         set_times(status, old.conditions.items(), request.now);
     }
 
-    fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        validate_request(self, None, errors);
+    fn validate_create(&self, request: &Request, errors: &mut Errors) {
+        validate_request(self, None, request.sent, errors);
     }
 
     fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
-        validate_request(self, Some(old), errors);
+        validate_request(self, Some(old), request.sent, errors);
         validate_change(self, old, request.subresource, errors);
+        meta::update_of(self, old, errors);
     }
 
     fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {
@@ -219,8 +221,13 @@ fn set_times(status: &mut CertificateSigningRequestStatus, old: &[CertificateSig
 }
 
 /// What was stored before a rule was there is let be: rules that `old` breaks are not checked.
-fn validate_request(new: &CertificateSigningRequest, old: Option<&CertificateSigningRequest>, errors: &mut Errors) {
-    validate_spec(&new.spec, old.map(|old| &old.spec), errors);
+fn validate_request(
+    new: &CertificateSigningRequest,
+    old: Option<&CertificateSigningRequest>,
+    sent: &Value,
+    errors: &mut Errors,
+) {
+    validate_spec(&new.spec, old.map(|old| &old.spec), sent, errors);
     validate_conditions(conditions(new), old.map(conditions).unwrap_or_default(), errors);
     let kept =
         old.is_some_and(|old| certificate(old) == certificate(new) || pem::certificates(certificate(old)).is_err());
@@ -234,11 +241,13 @@ fn validate_request(new: &CertificateSigningRequest, old: Option<&CertificateSig
 fn validate_spec(
     spec: &CertificateSigningRequestSpec,
     old: Option<&CertificateSigningRequestSpec>,
+    sent: &Value,
     errors: &mut Errors,
 ) {
     if let Err(why) = pem::request(&spec.request.0) {
         let bytes = &spec.request.0;
-        let shown = if bytes.is_empty() { Value::Null } else { json!(schema::time::text(bytes)) };
+        let is_given = sent.pointer("/spec/request").is_some_and(Value::is_string);
+        let shown = if is_given { json!(schema::time::text(bytes)) } else { Value::Null };
         errors.push(Error::invalid(SPEC.child("request"), shown, why));
     }
     let (path, usages) = (SPEC.child("usages"), spec.usages.items());

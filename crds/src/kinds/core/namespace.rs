@@ -25,6 +25,7 @@ impl Kind for Namespace {
         columns: &[NAME, column("Status", "string", "", 0, text("The status of the namespace")), AGE],
         delete_answer: DeleteAnswer::Object,
         selectable: &["status.phase", "name"],
+        checks_changes: false,
         ..About::new("namespaces", "namespace")
     };
 
@@ -52,8 +53,9 @@ impl Kind for Namespace {
         self.status.clone_from(&old.status);
     }
 
-    fn validate_update(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
+        meta::update_of(self, old, errors);
     }
 
     fn prepare_subresource(&mut self, old: &Self, request: &Request) {
@@ -71,7 +73,8 @@ impl Kind for Namespace {
         }
     }
 
-    fn validate_subresource(&self, _old: &Self, request: &Request, errors: &mut Errors) {
+    fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
         if request.subresource == "finalize" {
             let path = SPEC.child("finalizers");
             for (i, finalizer) in finalizers(self).iter().enumerate() {

@@ -59,6 +59,7 @@ impl Kind for Node {
         ],
         storage_prefix: "minions",
         selectable: &["spec.unschedulable"],
+        checks_changes: false,
         ..About::new("nodes", "node")
     };
 
@@ -105,10 +106,12 @@ impl Kind for Node {
     fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         validate(self, errors);
+        meta::update_of(self, old, errors);
         validate_change(self, old, errors);
     }
 
     fn validate_subresource(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
         validate_change(self, old, errors);
     }
 

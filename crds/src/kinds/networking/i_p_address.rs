@@ -22,6 +22,7 @@ impl Kind for IPAddress {
             NAME,
             column("ParentRef", "string", "", 0, Prose::Field("io.k8s.api.networking.v1.IPAddressSpec", "parentRef")),
         ],
+        checks_changes: false,
         ..About::new("ipaddresses", "ipaddress")
     };
 
@@ -50,6 +51,7 @@ impl Kind for IPAddress {
     fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
         let name = "io.k8s.api.networking.v1.ParentReference";
         equal::immutable_struct(&parent(self), &parent(old), name, SPEC.child("parentRef"), errors);
     }

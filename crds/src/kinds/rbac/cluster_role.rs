@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl Kind for ClusterRole {
-    const ABOUT: About = About { create_on_update: true, ..About::new("clusterroles", "clusterrole") };
+    const ABOUT: About =
+        About { create_on_update: true, checks_changes: false, ..About::new("clusterroles", "clusterrole") };
 
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)
@@ -24,9 +25,10 @@ impl Kind for ClusterRole {
         }
     }
 
-    fn validate_update(&self, _old: &Self, request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Kind for Role {
-    const ABOUT: About = About { create_on_update: true, ..About::new("roles", "role") };
+    const ABOUT: About = About { create_on_update: true, checks_changes: false, ..About::new("roles", "role") };
 
     fn validate_name(name: &str) -> Vec<String> {
         field::path_segment(name)
@@ -21,8 +21,9 @@ impl Kind for Role {
         rule::validate(self.rules.items(), true, &Path::new("rules"), errors);
     }
 
-    fn validate_update(&self, _old: &Self, request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
     }
 }

@@ -31,6 +31,7 @@ impl Kind for RoleBinding {
             column("ServiceAccounts", "string", "", 1, text("ServiceAccounts in the roleBinding")),
         ],
         create_on_update: true,
+        checks_changes: false,
         ..About::new("rolebindings", "rolebinding")
     };
 
@@ -49,6 +50,7 @@ impl Kind for RoleBinding {
     fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
         subject::role_is_kept(&self.role_ref, &old.role_ref, errors);
     }
 

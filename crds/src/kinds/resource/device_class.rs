@@ -20,6 +20,7 @@ impl Kind for DeviceClass {
         generation: Generation::Spec,
         delete_answer: DeleteAnswer::Object,
         checks_prefix: false,
+        checks_changes: false,
         ..About::new("deviceclasses", "deviceclass")
     };
 
@@ -42,8 +43,9 @@ impl Kind for DeviceClass {
         }
     }
 
-    fn validate_update(&self, _old: &Self, request: &Request, errors: &mut Errors) {
+    fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
+        meta::update_of(self, old, errors);
         self.validate_create(request, errors);
     }
 

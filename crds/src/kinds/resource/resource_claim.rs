@@ -30,6 +30,7 @@ impl Kind for ResourceClaim {
             AGE,
         ],
         delete_answer: DeleteAnswer::Object,
+        checks_changes: false,
         ..About::new("resourceclaims", "resourceclaim")
     };
 
@@ -66,10 +67,12 @@ impl Kind for ResourceClaim {
 
     fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
+        meta::update_of(self, old, errors);
         equal::immutable_struct(&self.spec, &old.spec, "io.k8s.api.resource.v1.ResourceClaimSpec", SPEC, errors);
     }
 
     fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
         allocation::validate_admin_access(self, old, request, errors);
         allocation::validate(self, old, errors);
     }

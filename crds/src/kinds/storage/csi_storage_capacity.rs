@@ -16,8 +16,11 @@ use crate::{
 };
 
 impl Kind for CSIStorageCapacity {
-    const ABOUT: About =
-        About { unconditional_update: false, ..About::new("csistoragecapacities", "csistoragecapacity") };
+    const ABOUT: About = About {
+        unconditional_update: false,
+        checks_changes: false,
+        ..About::new("csistoragecapacities", "csistoragecapacity")
+    };
 
     fn set_defaults(&mut self) {
         for amount in [&mut self.capacity, &mut self.maximum_volume_size].into_iter().flatten() {
@@ -38,6 +41,7 @@ impl Kind for CSIStorageCapacity {
     fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
         if !equal::same(&self.node_topology, &old.node_topology) {
             let path = Path::new("nodeTopology");
             match &self.node_topology {

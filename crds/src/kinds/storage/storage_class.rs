@@ -55,6 +55,7 @@ impl Kind for StorageClass {
             AGE,
         ],
         delete_answer: DeleteAnswer::Object,
+        checks_changes: false,
         ..About::new("storageclasses", "storageclass")
     };
 
@@ -86,6 +87,7 @@ impl Kind for StorageClass {
     fn validate_update(&self, old: &Self, request: &Request, errors: &mut Errors) {
         meta::create_of(self, errors);
         self.validate_create(request, errors);
+        meta::update_of(self, old, errors);
         let none = BTreeMap::new();
         if self.parameters.as_ref().unwrap_or(&none) != old.parameters.as_ref().unwrap_or(&none) {
             equal::immutable(&self.parameters, &Some(none), Path::new("parameters"), errors);
