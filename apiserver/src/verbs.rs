@@ -147,7 +147,8 @@ pub fn writer<'a>(
         options,
         scale: None,
         tracks_fields: true,
-        uid_is_precondition: call.info.verb == "update",
+        verb: &call.info.verb,
+        authorizer: &server.access.authorizer,
         warnings: Vec::new(),
         audit: call.audit.clone(),
     }

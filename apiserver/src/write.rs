@@ -17,6 +17,7 @@ use crate::{
     admission::{Attributes, Chain, Operation, Options},
     allocate, apply,
     audit::Record,
+    authorize::Authorizer,
     cache::{Object, key_of},
     codec::{sent::Sent, typed},
     custom::convert,
@@ -59,8 +60,9 @@ pub struct Writer<'a> {
     pub scale: Option<ScalePaths>,
     /// Whether fields that change become the manager's; an apply has seen to that itself.
     pub tracks_fields: bool,
-    /// A uid in the object is a precondition, as it is for PUT.
-    pub uid_is_precondition: bool,
+    /// Of the request.
+    pub verb: &'a str,
+    pub authorizer: &'a Authorizer,
     /// `Warning` headers of the answer.
     pub warnings: Vec<String>,
     /// What the audit log is told.
@@ -423,7 +425,8 @@ impl Writer<'_> {
     ) -> Result<std::result::Result<Written, Option<Entry>>> {
         let old = self.seen(there)?;
         let mut seen = source(Some(&old))?;
-        if self.uid_is_precondition {
+        // As upstream, for PUT alone.
+        if self.verb == "update" {
             self.same_uid(&seen, there)?;
         }
         let sent = match self.scale {

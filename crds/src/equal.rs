@@ -12,7 +12,7 @@ use crate::{
     meta::IMMUTABLE,
 };
 
-pub fn same<T: Serialize>(a: &T, b: &T) -> bool {
+pub fn same<T: Serialize + ?Sized>(a: &T, b: &T) -> bool {
     matches!((a.serialize(Plain), b.serialize(Plain)), (Ok(a), Ok(b)) if a == b)
 }
 

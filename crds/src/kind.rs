@@ -223,10 +223,29 @@ impl About {
     }
 }
 
+/// What else the author of a request may do, for rules that depend on it.
+pub trait Rights: Sync {
+    /// Whether `verb` is allowed on this subresource of the object's resource; empty texts: in all namespaces, for all
+    /// names. The error is the refusal.
+    fn require(&self, verb: &str, subresource: &str, namespace: &str, name: &str) -> Result<(), String>;
+}
+
+/// Everything is allowed.
+pub struct AllRights;
+
+impl Rights for AllRights {
+    fn require(&self, _: &str, _: &str, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// What a rule may know of the request that it is applied for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request<'a> {
     pub user: &'a User,
+    pub rights: &'a dyn Rights,
+    /// `create`, `update`, `patch`.
+    pub verb: &'a str,
     pub now: Timestamp,
     /// Empty for the object itself.
     pub subresource: &'a str,
@@ -239,9 +258,19 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A request in a namespace of no special rights, for an object with labels of its own.
+    /// A request of somebody who may do anything, in a namespace of no special rights, for an object with labels of its
+    /// own.
     pub fn new(user: &'a User, now: Timestamp, subresource: &'a str) -> Self {
-        Self { user, now, subresource, is_admin_namespace: false, has_own_labels: true, sent: &Value::Null }
+        Self {
+            user,
+            rights: &AllRights,
+            verb: "update",
+            now,
+            subresource,
+            is_admin_namespace: false,
+            has_own_labels: true,
+            sent: &Value::Null,
+        }
     }
 }
 

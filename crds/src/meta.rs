@@ -66,15 +66,17 @@ pub fn create(meta: &ObjectMeta, rule: &Rule, errors: &mut Errors) {
 }
 
 /// The same for an object of a built-in kind: some kinds check all of it on updates, too.
-pub fn create_of<K: Kind>(object: &K, errors: &mut Errors)
-where
-    K::Scope: Scoped,
-{
+pub fn create_of<K: Kind>(object: &K, errors: &mut Errors) {
+    create_named(object, &K::validate_name, errors);
+}
+
+/// The same where the kind alone does not say what is a name.
+pub fn create_named<K: Kind>(object: &K, validate_name: &dyn Fn(&str) -> Vec<String>, errors: &mut Errors) {
     let rule = Rule {
         namespaced: K::Scope::NAMESPACED,
         standard_finalizers: wants_standard_finalizers(K::GROUP),
         checks_prefix: K::ABOUT.checks_prefix,
-        validate_name: &K::validate_name,
+        validate_name,
     };
     create(object.metadata(), &rule, errors);
 }

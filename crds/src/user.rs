@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::field::{dns_label, dns_subdomain};
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub name: String,
@@ -15,6 +17,8 @@ impl User {
     pub const MASTERS: &str = "system:masters";
     pub const AUTHENTICATED: &str = "system:authenticated";
     pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+    /// The attribute that tells the node that a token is bound to.
+    pub const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
     pub fn named(name: impl Into<String>, groups: &[&str]) -> Self {
         Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..Self::default() }
@@ -34,6 +38,15 @@ impl User {
     /// Namespace and name, if this is a service account.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
+    }
+
+    /// Whether this is a service account whose token is bound to this node.
+    pub fn is_bound_to(&self, node: &str) -> bool {
+        let is_account = self
+            .service_account()
+            .is_some_and(|(namespace, name)| dns_label(namespace).is_empty() && dns_subdomain(name).is_empty());
+        let bound = self.extra.get(Self::NODE_NAME).map(Vec::as_slice);
+        is_account && bound.is_some_and(|names| matches!(names, [name] if name == node))
     }
 
     /// The node's name, if this is a kubelet.

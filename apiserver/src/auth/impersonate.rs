@@ -19,7 +19,6 @@ use crate::{
 
 const GROUP: &str = "authentication.k8s.io";
 const EXTRA: &str = "impersonate-extra-";
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// From so many values on, one check for all of them is tried first.
 const MANY: usize = 4;
 const REMEMBERED_MAX: usize = 10_000;
@@ -114,7 +113,7 @@ impl Mode {
         let only_name = wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
         let node = node_name(&wanted.name);
         match self {
-            Self::AssociatedNode => only_name && node.is_some_and(|node| is_on(requestor, node)),
+            Self::AssociatedNode => only_name && node.is_some_and(|node| requestor.is_bound_to(node)),
             Self::ArbitraryNode => only_name && node.is_some(),
             Self::ServiceAccount => only_name && service_account(&wanted.name).is_some(),
             Self::UserInfo => node.is_none() && service_account(&wanted.name).is_none(),
@@ -130,12 +129,6 @@ fn node_name(user: &str) -> Option<&str> {
 fn service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     (field::dns_label(namespace).is_empty() && field::dns_subdomain(name).is_empty()).then_some((namespace, name))
-}
-
-/// Whether the requestor is a service account whose token is bound to this node.
-fn is_on(requestor: &User, node: &str) -> bool {
-    let bound = requestor.extra.get(NODE_NAME).map(Vec::as_slice);
-    service_account(&requestor.name).is_some() && bound.is_some_and(|names| matches!(names, [name] if name == node))
 }
 
 /// Decides on impersonation; remembers by which mode each user last succeeded.

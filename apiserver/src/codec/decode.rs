@@ -36,7 +36,7 @@ pub fn object(body: &[u8], media: Media, kind: &Gvk, validation: FieldValidation
         .map_err(|why| unrecognized(&format!("couldn't get version/kind; json parse error: {why}")))?;
     let given = given(kind, &given_version, &given_kind);
     let cannot = |why: &dyn std::fmt::Display| cannot_be_handled(kind, &given, why);
-    same_kind(kind, &given)?;
+    same_kind(kind, &given, |schema, ty| decode::json(schema, ty, &json).map(drop).map_err(|why| why.to_string()))?;
     let decoded = match typed::type_of(kind) {
         Some((schema, ty)) => decode::json(schema, ty, &json),
         None => decode::any(&json),
@@ -130,7 +130,9 @@ fn protobuf_object(
 ) -> Result<Decoded> {
     let envelope = protobuf::envelope(body).map_err(|why| unrecognized(&why))?;
     let given = given(kind, envelope.api_version, envelope.kind);
-    same_kind(kind, &given)?;
+    same_kind(kind, &given, |schema, ty| {
+        protobuf::decode(schema, body, Some(ty)).map(drop).map_err(|why| why.to_string())
+    })?;
     let (schema, ty) = typed::type_of(kind).ok_or_else(|| unrecognized(&"it has no protobuf form"))?;
     let mut object = protobuf::decode(schema, body, Some(ty)).map_err(|why| cannot_be_handled(kind, &given, &why))?;
     same_version(kind, &given)?;
@@ -159,19 +161,25 @@ fn cannot_be_handled(kind: &Gvk, given: &Gvk, why: &dyn std::fmt::Display) -> Ap
     ))
 }
 
-fn same_kind(kind: &Gvk, given: &Gvk) -> Result<()> {
+/// A body of another kind is read as of that before it is refused.
+fn same_kind(
+    kind: &Gvk,
+    given: &Gvk,
+    read: impl FnOnce(&'static Schema, TypeId) -> std::result::Result<(), String>,
+) -> Result<()> {
     if given.kind == kind.kind {
         return Ok(());
     }
-    let why = if typed::type_of(given).is_some() {
-        let (version, package) = (&given.version, internal_package(kind));
-        format!("converting ({version}.{}) to ({package}.{}): unknown conversion", given.kind, kind.kind)
-    } else {
-        format!(
+    let why = match typed::type_of(given) {
+        Some((schema, ty)) => read(schema, ty).err().unwrap_or_else(|| {
+            let (version, package) = (&given.version, internal_package(kind));
+            format!("converting ({version}.{}) to ({package}.{}): unknown conversion", given.kind, kind.kind)
+        }),
+        None => format!(
             "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
             given.kind,
             given.api_version()
-        )
+        ),
     };
     Err(cannot_be_handled(kind, given, &why))
 }
@@ -248,7 +256,7 @@ fn value_by(
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let given = given(kind, text("apiVersion"), text("kind"));
     if given != *kind {
-        let why = same_kind(kind, &given).and_then(|()| same_version(kind, &given)).err();
+        let why = same_kind(kind, &given, |_, _| Ok(())).and_then(|()| same_version(kind, &given)).err();
         return Err(why.map(|e| e.message().to_owned()).unwrap_or_default());
     }
     let decoded = read(schema, ty, object)?;

@@ -13,8 +13,8 @@ enum Step {
 #[derive(Debug, Default)]
 pub struct Sent {
     pub has_labels: bool,
-    /// Where it has empty lists and maps, beside those of its metadata: Go tells them from absent ones until it stores
-    /// an object.
+    /// Where it has empty lists, maps and texts, beside those of its metadata: Go tells the first two from absent ones
+    /// until it stores an object, and empty bytes.
     empties: Vec<(Vec<Step>, Value)>,
 }
 
@@ -45,7 +45,8 @@ impl Sent {
                     path.pop();
                 }
             }
-            Value::Array(_) | Value::Object(_) => {
+            Value::String(text) if !text.is_empty() => {}
+            Value::Array(_) | Value::Object(_) | Value::String(_) => {
                 self.empties.push((path.iter().map(At::owned).collect(), value.clone()));
             }
             _ => {}
@@ -86,7 +87,8 @@ impl Sent {
             let Some((last, before)) = path.split_last() else { continue };
             let Some(parent) = before.iter().try_fold(&mut *object, step) else { continue };
             match (parent, last) {
-                (Value::Object(fields), Step::Name(name)) => {
+                // Absent texts and empty ones are the same, but for bytes that are written as null.
+                (Value::Object(fields), Step::Name(name)) if !empty.is_string() => {
                     let place = fields.entry(name).or_insert(Value::Null);
                     if place.is_null() {
                         *place = empty.clone();
@@ -133,15 +135,16 @@ mod tests {
 
     #[test]
     fn what_was_empty_comes_back() {
-        let sent = json!({"metadata": {"labels": {}}, "spec": {"a": [], "b": [{"c": {}, "d": 1}], "e": {}}});
+        let sent =
+            json!({"metadata": {"labels": {}}, "spec": {"a": [], "b": [{"c": {}, "d": 1}], "e": {}, "f": "", "g": ""}});
         let found = Sent::of(&sent);
-        let canonical = json!({"metadata": {}, "spec": {"a": null, "b": [{"d": 1}]}});
+        let canonical = json!({"metadata": {}, "spec": {"a": null, "b": [{"d": 1}], "f": null}});
         let mut owned = canonical.clone();
         found.fill_nulls(&mut owned);
-        assert_eq!(owned, json!({"metadata": {}, "spec": {"a": [], "b": [{"d": 1}]}}));
+        assert_eq!(owned, json!({"metadata": {}, "spec": {"a": [], "b": [{"d": 1}], "f": null}}));
         let mut whole = canonical;
         found.restore(&mut whole);
-        assert_eq!(whole, json!({"metadata": {}, "spec": {"a": [], "b": [{"c": {}, "d": 1}], "e": {}}}));
+        assert_eq!(whole, json!({"metadata": {}, "spec": {"a": [], "b": [{"c": {}, "d": 1}], "e": {}, "f": ""}}));
     }
 
     #[test]

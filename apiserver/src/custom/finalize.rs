@@ -128,7 +128,8 @@ async fn delete_all(server: &Arc<Apiserver>, kind: &Arc<Definition>) -> Result<(
                 manager: "kube-apiserver".to_owned(),
                 scale: None,
                 tracks_fields: false,
-                uid_is_precondition: false,
+                verb: "delete",
+                authorizer: &server.access.authorizer,
                 warnings: Vec::new(),
                 audit: Default::default(),
             };

@@ -2,7 +2,7 @@
 
 use crds::{
     field::{Error, Errors},
-    kind::{Definition, Request},
+    kind::{Definition, Gvk, Request, Rights},
     kinds::resource::request::ADMIN_ACCESS_LABEL,
     meta::{self, Rule},
 };
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Current, Writer};
 use crate::{
+    authorize::{Attributes, Authorize, Resource},
     codec::{sent::Sent, typed},
     error::{ApiError, Result},
     metadata,
@@ -22,7 +23,8 @@ impl Writer<'_> {
         // A Scale is written by the rules of the object itself.
         let subresource = if self.scale.is_some() { "" } else { self.subresource };
         let is_admin_namespace = self.definition.gvk.group == "resource.k8s.io" && self.is_admin_namespace();
-        Request { is_admin_namespace, has_own_labels, ..Request::new(&self.user, self.world.now(), subresource) }
+        let request = Request::new(&self.user, self.world.now(), subresource);
+        Request { is_admin_namespace, has_own_labels, verb: self.verb, rights: self, ..request }
     }
 
     fn is_admin_namespace(&self) -> bool {
@@ -165,6 +167,16 @@ impl Writer<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+impl Rights for Writer<'_> {
+    fn require(&self, verb: &str, subresource: &str, namespace: &str, name: &str) -> std::result::Result<(), String> {
+        let Gvk { group, version, .. } = &self.definition.gvk;
+        let resource = &self.definition.plural;
+        let on = Resource { group, version, resource, subresource, namespace, name, ..Resource::default() };
+        let required = self.authorizer.require(&Attributes::resource(&self.user, verb, on));
+        required.map_err(|refusal| refusal.message().to_owned())
     }
 }
 

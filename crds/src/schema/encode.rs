@@ -211,10 +211,51 @@ pub fn write_shape(schema: &Schema, shape: &Shape, value: &Value, out: &mut Vec<
         (Shape::Map(item), Value::Object(entries)) => {
             members(entries, out, |value, out| write_shape(schema, item, value, out));
         }
+        (Shape::FieldsV1, value) => write_fields_v1(value, out),
         // Go keeps such values as text, so that a number looks as it was written.
-        (Shape::Raw | Shape::FieldsV1 | Shape::Any, value) => write_any(value, true, out),
+        (Shape::Raw | Shape::Any, value) => write_any(value, true, out),
         (_, value) => write_any(value, false, out),
     }
+}
+
+/// A set of fields: what names items of a list by a number is in the order of the numbers.
+fn write_fields_v1(value: &Value, out: &mut Vec<u8>) {
+    let Value::Object(entries) = value else { return write_any(value, true, out) };
+    let numbered = |key: &String| {
+        let is_item = key.starts_with("k:") || key.starts_with("v:");
+        is_item && key.as_bytes().windows(2).any(|pair| pair[0] == b':' && matches!(pair[1], b'0'..=b'9' | b'-'))
+    };
+    if entries.keys().filter(|key| numbered(key)).take(2).count() < 2 {
+        return members(entries, out, write_fields_v1);
+    }
+    let mut sorted: Vec<_> = entries.iter().collect();
+    sorted.sort_by_cached_key(|(key, _)| order_of_item(key));
+    out.push(b'{');
+    for (at, (key, value)) in sorted.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_text(key, out);
+        out.push(b':');
+        write_fields_v1(value, out);
+    }
+    out.push(b'}');
+}
+
+/// The kind of the name first, then its values one by one, of which numbers stand before texts.
+fn order_of_item(key: &str) -> (&str, Vec<(String, i64, String)>) {
+    let (kind, json) = key.split_at_checked(2).unwrap_or((key, ""));
+    let one = |name: &str, value: &Value| match value {
+        Value::Number(number) => (name.to_owned(), number.as_i64().unwrap_or(i64::MAX), String::new()),
+        Value::String(text) => (name.to_owned(), i64::MAX, text.clone()),
+        other => (name.to_owned(), i64::MAX, other.to_string()),
+    };
+    let values = match serde_json::from_str(json) {
+        Ok(Value::Object(fields)) => fields.iter().map(|(name, value)| one(name, value)).collect(),
+        Ok(value) => vec![one("", &value)],
+        Err(_) => vec![(json.to_owned(), 0, String::new())],
+    };
+    (kind, values)
 }
 
 /// With `raw`, numbers look as they were written: what Go keeps as text.
@@ -371,6 +412,22 @@ mod tests {
             any(&json!("<a&b>\u{2028}\u{1}\u{8}é\"\u{7f}")),
             "\"\\u003ca\\u0026b\\u003e\\u2028\\u0001\\bé\\\"\u{7f}\"".as_bytes()
         );
+    }
+
+    #[test]
+    fn items_are_owned_in_the_order_of_their_keys() {
+        let fields = |object: Value| {
+            let mut out = Vec::new();
+            write_shape(builtin(), &Shape::FieldsV1, &object, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let ports = json!({
+            "k:{\"port\":443,\"protocol\":\"TCP\"}": {}, "k:{\"port\":80,\"protocol\":\"UDP\"}": {".": {}},
+            "k:{\"port\":80,\"protocol\":\"TCP\"}": {}, ".": {}, "f:b": {}, "f:a": {},
+        });
+        let want = r#"{"f:p":{".":{},"f:a":{},"f:b":{},"k:{\"port\":80,\"protocol\":\"TCP\"}":{},"k:{\"port\":80,\"protocol\":\"UDP\"}":{".":{}},"k:{\"port\":443,\"protocol\":\"TCP\"}":{}}}"#;
+        assert_eq!(fields(json!({"f:p": ports})), want);
+        assert_eq!(fields(json!({"v:10": {}, "v:9": {}, "v:\"a\"": {}})), r#"{"v:9":{},"v:10":{},"v:\"a\"":{}}"#);
     }
 
     #[test]

@@ -24,7 +24,8 @@ const EXPENSIVE_MAX: usize = 4;
 pub fn validate(schema: &Value, structural: &Structural, path: &str, wrong: &Errors, errors: &mut Errors) {
     let mut check = Check { wrong, errors, total: 0, expensive: Vec::new() };
     let decl = cel::schema::declared(schema, "selfType", true).map(Arc::new);
-    check.node(structural, schema, decl.as_ref(), path, Some(1), None);
+    let place = Place { path: path.to_owned(), times: Some(1), loose: None, is_ruled: false };
+    check.node(structural, schema, decl.as_ref(), &place);
     if check.total > SCHEMA_LIMIT {
         let Check { errors, total, expensive, .. } = check;
         for (path, _) in expensive {
@@ -36,6 +37,17 @@ pub fn validate(schema: &Value, structural: &Structural, path: &str, wrong: &Err
     }
 }
 
+/// Where in a schema a node is.
+struct Place {
+    path: String,
+    /// How often a value comes in an object; none if that is not limited.
+    times: Option<u64>,
+    /// The list or map above whose items cannot be told apart.
+    loose: Option<String>,
+    /// There are rules above.
+    is_ruled: bool,
+}
+
 struct Check<'e> {
     wrong: &'e Errors,
     errors: &'e mut Errors,
@@ -44,40 +56,40 @@ struct Check<'e> {
 }
 
 impl Check<'_> {
-    /// `times`: how often a value comes in an object; none if that is not limited. `loose`: the list or map above whose
-    /// items cannot be told apart.
-    fn node(
-        &mut self,
-        structural: &Structural,
-        schema: &Value,
-        decl: Option<&Arc<Decl>>,
-        path: &str,
-        times: Option<u64>,
-        loose: Option<&str>,
-    ) {
-        let inner = |found: Option<&Decl>| found.map(|decl| Arc::new(decl.clone()));
-        let below = times.and_then(|times| most(structural).map(|most| times.saturating_mul(most)));
+    fn node(&mut self, structural: &Structural, schema: &Value, decl: Option<&Arc<Decl>>, place: &Place) {
+        let path = &place.path;
+        let is_ruled = place.is_ruled || !structural.rules.is_empty();
+        let at = |suffix: &str| Place {
+            path: format!("{path}{suffix}"),
+            times: place.times.and_then(|times| most(structural).map(|most| times.saturating_mul(most))),
+            loose: place.loose.clone(),
+            is_ruled,
+        };
+        // What expressions cannot reach from above they know by itself, unless rules above want to know it, too.
+        let inner = |known: Option<&Decl>, below: &Structural, schema: &Value| match known {
+            Some(known) => Some(Arc::new(known.clone())),
+            None if decl.is_none() && is_ruled => None,
+            None => cel::schema::declared(schema, "selfType", below.embedded).map(Arc::new),
+        };
         if let (Some(values), Some(schema)) = (structural.values(), schema.get("additionalProperties")) {
-            let decl = inner(decl.and_then(|decl| decl.item()));
-            self.node(values, schema, decl.as_ref(), &format!("{path}.additionalProperties"), below, loose);
+            let decl = inner(decl.and_then(|decl| decl.item()), values, schema);
+            self.node(values, schema, decl.as_ref(), &at(".additionalProperties"));
         }
         for (name, property) in &structural.properties {
             let Some(schema) = schema.get("properties").and_then(|properties| properties.get(name)) else { continue };
-            let known = decl.and_then(|decl| decl.field(&cel::escape(name)?));
-            let decl = match known {
-                // What expressions cannot reach from above they know by itself.
-                None => cel::schema::declared(schema, "selfType", property.embedded).map(Arc::new),
-                known => inner(known),
-            };
-            self.node(property, schema, decl.as_ref(), &format!("{path}.properties[{name}]"), below, loose);
+            let decl = inner(decl.and_then(|decl| decl.field(&cel::escape(name)?)), property, schema);
+            self.node(property, schema, decl.as_ref(), &at(&format!(".properties[{name}]")));
         }
         if let (Some(items), Some(schema)) = (&structural.items, schema.get("items")) {
-            let decl = inner(decl.and_then(|decl| decl.item()));
-            let loose = loose.or((structural.list_type != "map").then_some(path));
-            self.node(items, schema, decl.as_ref(), &format!("{path}.items"), below, loose);
+            let decl = inner(decl.and_then(|decl| decl.item()), items, schema);
+            let mut place = at(".items");
+            if place.loose.is_none() && structural.list_type != "map" {
+                place.loose = Some(path.clone());
+            }
+            self.node(items, schema, decl.as_ref(), &place);
         }
         let is_above = |error: &Error| {
-            error.field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            error.field.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         if structural.rules.is_empty() || self.wrong.iter().any(is_above) {
             return;
@@ -91,21 +103,13 @@ impl Check<'_> {
         };
         for (i, rule) in structural.rules.iter().enumerate() {
             let compiled = expression::compile(rule, structural, decl);
-            self.rule(rule, &compiled, decl, &format!("{path}[{i}]"), times, loose);
+            self.rule(rule, &compiled, decl, &format!("{path}[{i}]"), place);
         }
     }
 
-    fn rule(
-        &mut self,
-        rule: &Rule,
-        compiled: &Compiled,
-        decl: &Arc<Decl>,
-        path: &str,
-        times: Option<u64>,
-        loose: Option<&str>,
-    ) {
+    fn rule(&mut self, rule: &Rule, compiled: &Compiled, decl: &Arc<Decl>, path: &str, place: &Place) {
         let (rule_path, message_path) = (format!("{path}.rule"), format!("{path}.messageExpression"));
-        let most = || times.unwrap_or_else(|| cel::schema::REQUEST_BYTES_MAX / (decl.least_bytes() + 1));
+        let most = || place.times.unwrap_or_else(|| cel::schema::REQUEST_BYTES_MAX / (decl.least_bytes() + 1));
         match &compiled.program {
             Some(Ok(program)) => {
                 let cost = program.estimate(Some(decl)).max.saturating_mul(most());
@@ -122,7 +126,7 @@ impl Check<'_> {
             Some(Err(why)) => self.errors.push(Error::invalid(&message_path, "", why.as_str()).showing(shown(rule))),
             None => {}
         }
-        if let Some(loose) = loose.filter(|_| compiled.uses_old) {
+        if let Some(loose) = place.loose.as_ref().filter(|_| compiled.uses_old) {
             let why = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {loose}");
             self.errors.push(Error::invalid(&rule_path, rule.rule.as_str(), why));
         } else if let Some(optional) = rule.optional_old_self.filter(|_| !compiled.uses_old) {

@@ -509,6 +509,17 @@ mod tests {
                      information for x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
                 ],
             ),
+            // Of a list that is none the rules below know enough by themselves.
+            (
+                json!({"type": "object", "properties": {"l": {"type": "0", "items": {"type": "string",
+                    "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}}}),
+                vec![
+                    "s.properties[l].type: Unsupported value: \"0\": supported values: \"array\", \"boolean\", \"integer\", \
+                     \"number\", \"object\", \"string\"",
+                    "s.properties[l].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot \
+                     be used on the uncorrelatable portion of the schema within s.properties[l]",
+                ],
+            ),
         ] {
             assert_eq!(told(schema.clone(), false), want, "{schema}");
         }

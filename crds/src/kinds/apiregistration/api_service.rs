@@ -35,8 +35,14 @@ impl Kind for APIService {
         ..About::new("apiservices", "apiservice")
     };
 
-    fn validate_name(name: &str) -> Vec<String> {
-        field::path_segment(name)
+    fn validate_name_of(name: &str, object: &Value) -> Vec<String> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let required = format!("{}.{}", text("/spec/version"), text("/spec/group"));
+        let wrong = field::path_segment(name);
+        if !wrong.is_empty() || name == required {
+            return wrong;
+        }
+        vec![format!("must be `spec.version+\".\"+spec.group`: {required:?}")]
     }
 
     fn set_defaults(&mut self) {
@@ -70,22 +76,11 @@ impl Kind for APIService {
     }
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
-        let none = APIServiceSpec::default();
-        let spec = self.spec.as_ref().unwrap_or(&none);
-        let required = format!("{}.{}", spec.version.text(), spec.group.text());
-        let path = Path::new("metadata");
-        for (field, name) in [("generateName", &self.metadata.generate_name), ("name", &self.metadata.name)] {
-            let name = name.text();
-            if !name.is_empty() && field::path_segment(name).is_empty() && name != required {
-                let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
-                errors.push(Error::invalid(path.child(field), name, why));
-            }
-        }
-        validate_spec(spec, errors);
+        validate_spec(self.spec.as_ref().unwrap_or(&APIServiceSpec::default()), errors);
     }
 
     fn validate_update(&self, _old: &Self, request: &Request, errors: &mut Errors) {
-        meta::create_of(self, errors);
+        meta::create_named(self, &|name| Self::validate_name_of(name, request.sent), errors);
         self.validate_create(request, errors);
     }
 

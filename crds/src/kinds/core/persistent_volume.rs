@@ -139,6 +139,10 @@ impl Kind for PersistentVolume {
         }
     }
 
+    fn validate_subresource(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
+    }
+
     fn warnings(&self, _old: Option<&Self>) -> Vec<String> {
         self.spec.as_ref().map(|spec| warnings(self, spec)).unwrap_or_default()
     }

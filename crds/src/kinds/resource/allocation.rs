@@ -1,5 +1,7 @@
 //! The status of a claim: the devices that it was given, who may use them, and how they are.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::resource::v1::{
     AllocatedDeviceStatus, AllocationResult, DeviceAllocationConfiguration, DeviceRequestAllocationResult,
     NetworkDeviceData, ResourceClaim, ResourceClaimConsumerReference, ResourceClaimStatus,
@@ -40,6 +42,57 @@ pub fn validate_admin_access(claim: &ResourceClaim, old: &ResourceClaim, request
     };
     if let (None, Some(i), false) = (given(old), given(claim), request.is_admin_namespace) {
         errors.push(request::refused_admin_access(Path::new(&format!("status.allocation.devices.results[{i}]"))));
+    }
+}
+
+/// Beside the right to write a status: who may say where a claim is allocated and for whom it is reserved, and who how its
+/// devices do. Rights are given on subresources that are not served.
+pub fn validate_rights(claim: &ResourceClaim, old: &ResourceClaim, request: &Request, errors: &mut Errors) {
+    let none = ResourceClaimStatus::default();
+    let (status, was) = (claim.status.as_ref().unwrap_or(&none), old.status.as_ref().unwrap_or(&none));
+    let verb = request.verb;
+    let binds = !equal::same(&status.allocation, &was.allocation)
+        || !equal::same(status.reserved_for.items(), was.reserved_for.items());
+    if binds && let Err(why) = request.rights.require(verb, "binding", "", "") {
+        let needed = format!(r#"resource="resourceclaims/binding", verb="{verb}" permission"#);
+        let why = format!("changing status.allocation or status.reservedFor requires {needed}: {why}");
+        errors.push(Error::forbidden(STATUS.child("allocation"), why));
+    }
+    // What is told of devices goes with their allocation.
+    let Some(allocation) = &status.allocation else { return };
+    let is_here = node(allocation).is_some_and(|node| request.user.is_bound_to(node));
+    let places: &[_] = if is_here { &["associated-node", "arbitrary-node"] } else { &["arbitrary-node"] };
+    let verbs: Vec<_> = places.iter().map(|place| format!("{place}:{verb}")).collect();
+    let namespace = claim.metadata.namespace.text();
+    for driver in changed_drivers(was.devices.items(), status.devices.items()) {
+        let mut refusals = verbs.iter().map(|verb| request.rights.require(verb, "driver", namespace, driver));
+        let first = refusals.next().and_then(Result::err);
+        if let Some(why) = first
+            && refusals.all(|refusal| refusal.is_err())
+        {
+            let needed = format!(r#"resource="resourceclaims/driver", verb="[{}]" permission"#, verbs.join(" "));
+            let why = format!("changing status.devices requires {needed}: {why}");
+            errors.push(Error::forbidden(STATUS.child("devices"), why));
+        }
+    }
+}
+
+/// The drivers of devices of which something else is told than before.
+fn changed_drivers<'a>(old: &'a [AllocatedDeviceStatus], new: &'a [AllocatedDeviceStatus]) -> BTreeSet<&'a str> {
+    let tells =
+        |all: &[AllocatedDeviceStatus], one: &AllocatedDeviceStatus| all.iter().any(|other| equal::same(other, one));
+    let gone = old.iter().filter(|device| !tells(new, device));
+    let come = new.iter().filter(|device| !tells(old, device));
+    gone.chain(come).map(|device| device.driver.as_str()).collect()
+}
+
+/// The node that an allocation is bound to by its name.
+fn node(allocation: &AllocationResult) -> Option<&str> {
+    let [term] = &allocation.node_selector.as_ref()?.node_selector_terms[..] else { return None };
+    let ([], [field]) = (term.match_expressions.items(), term.match_fields.items()) else { return None };
+    match field.values.items() {
+        [name] if (&*field.key, &*field.operator) == ("metadata.name", "In") => Some(name),
+        _ => None,
     }
 }
 
@@ -214,7 +267,68 @@ fn validate_configuration(
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::{
+        api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
+        apimachinery::pkg::runtime::RawExtension,
+    };
+    use serde_json::json;
+
     use super::*;
+    use crate::{kind::Rights, user::User};
+
+    /// The right to this verb on this subresource.
+    struct Only(&'static str, &'static str);
+
+    impl Rights for Only {
+        fn require(&self, verb: &str, subresource: &str, namespace: &str, name: &str) -> Result<(), String> {
+            let is_it = (verb, subresource) == (self.0, self.1);
+            if is_it { Ok(()) } else { Err(format!("no {verb} on {subresource} {namespace}/{name}")) }
+        }
+    }
+
+    #[test]
+    fn who_may_say_what_of_an_allocation() {
+        let field = |name: &str| NodeSelectorRequirement {
+            key: name.to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec!["n".to_owned()]),
+        };
+        let claim = |key: &str, data: i32| {
+            let term = NodeSelectorTerm { match_fields: Some(vec![field(key)]), ..Default::default() };
+            let node_selector = Some(NodeSelector { node_selector_terms: vec![term] });
+            let device = AllocatedDeviceStatus {
+                driver: "d.e".to_owned(),
+                data: Some(RawExtension(json!(data))),
+                ..Default::default()
+            };
+            let status = ResourceClaimStatus {
+                allocation: Some(AllocationResult { node_selector, ..Default::default() }),
+                devices: Some(vec![device]),
+                ..Default::default()
+            };
+            ResourceClaim { status: Some(status), ..Default::default() }
+        };
+        let bound = [(User::NODE_NAME.to_owned(), vec!["n".to_owned()])].into();
+        let agent = User { extra: bound, ..User::of_service_account("a", "b") };
+        let told = |old: &ResourceClaim, new: &ResourceClaim, rights: Only| {
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            let request = Request { rights: &rights, ..Request::new(&agent, now, "status") };
+            let mut errors = Errors::new();
+            validate_rights(new, old, &request, &mut errors);
+            errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>().join(" ")
+        };
+        let (none, name) = (ResourceClaim::default(), "metadata.name");
+        assert_eq!(told(&none, &claim(name, 1), Only("", "")), "status.allocation status.devices");
+        assert_eq!(told(&none, &claim(name, 1), Only("update", "binding")), "status.devices");
+        assert_eq!(told(&claim(name, 1), &claim(name, 1), Only("", "")), "");
+        assert_eq!(told(&claim(name, 1), &claim(name, 2), Only("arbitrary-node:update", "driver")), "");
+        // The agent is where the claim is.
+        assert_eq!(told(&claim(name, 1), &claim(name, 2), Only("associated-node:update", "driver")), "");
+        let elsewhere = (claim("metadata.uid", 1), claim("metadata.uid", 2));
+        assert_eq!(told(&elsewhere.0, &elsewhere.1, Only("associated-node:update", "driver")), "status.devices");
+        // Devices that are given back are nobody's.
+        assert_eq!(told(&claim(name, 1), &none, Only("update", "binding")), "");
+    }
 
     #[test]
     fn a_device_that_is_told_twice_is_shown_by_its_key() {

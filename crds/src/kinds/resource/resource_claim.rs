@@ -30,6 +30,8 @@ impl Kind for ResourceClaim {
             AGE,
         ],
         delete_answer: DeleteAnswer::Object,
+        // The right to ask for admin access is told before it.
+        checks_metadata: false,
         checks_changes: false,
         ..About::new("resourceclaims", "resourceclaim")
     };
@@ -61,6 +63,7 @@ impl Kind for ResourceClaim {
 
     fn validate_create(&self, request: &Request, errors: &mut Errors) {
         request::validate_admin_access(&self.spec, request, errors);
+        meta::create_of(self, errors);
         let none = Default::default();
         request::validate(self.spec.devices.as_ref().unwrap_or(&none), &SPEC.child("devices"), errors);
     }
@@ -72,8 +75,9 @@ impl Kind for ResourceClaim {
     }
 
     fn validate_subresource(&self, old: &Self, request: &Request, errors: &mut Errors) {
-        meta::update_of(self, old, errors);
         allocation::validate_admin_access(self, old, request, errors);
+        allocation::validate_rights(self, old, request, errors);
+        meta::update_of(self, old, errors);
         allocation::validate(self, old, errors);
     }
 

@@ -18,6 +18,9 @@ impl Kind for ResourceClaimTemplate {
     const ABOUT: About = About {
         columns: &[NAME, AGE],
         delete_answer: DeleteAnswer::Object,
+        // The right to ask for admin access is told before it.
+        checks_metadata: false,
+        checks_changes: false,
         ..About::new("resourceclaimtemplates", "resourceclaimtemplate")
     };
 
@@ -27,15 +30,12 @@ impl Kind for ResourceClaimTemplate {
 
     fn validate_create(&self, request: &Request, errors: &mut Errors) {
         request::validate_admin_access(&self.spec.spec, request, errors);
-        if let Some(metadata) = &self.spec.metadata {
-            validate_metadata(metadata, &SPEC.child("metadata"), errors);
-        }
-        let (path, none) = (SPEC.child("spec"), Default::default());
-        let devices = self.spec.spec.devices.as_ref().unwrap_or(&none);
-        request::validate(devices, &path.child("devices"), errors);
+        validate(self, errors);
     }
 
     fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        validate(self, errors);
+        meta::update_of(self, old, errors);
         let name = "io.k8s.api.resource.v1.ResourceClaimTemplateSpec";
         equal::immutable_struct(&self.spec, &old.spec, name, SPEC, errors);
     }
@@ -43,6 +43,16 @@ impl Kind for ResourceClaimTemplate {
     fn row(&self, now: Timestamp) -> Vec<Value> {
         vec![json!(self.metadata.name), json!(table::age(&self.metadata, now))]
     }
+}
+
+fn validate(template: &ResourceClaimTemplate, errors: &mut Errors) {
+    meta::create_of(template, errors);
+    if let Some(metadata) = &template.spec.metadata {
+        validate_metadata(metadata, &SPEC.child("metadata"), errors);
+    }
+    let (path, none) = (SPEC.child("spec"), Default::default());
+    let devices = template.spec.spec.devices.as_ref().unwrap_or(&none);
+    request::validate(devices, &path.child("devices"), errors);
 }
 
 /// Only labels and annotations are handed down to claims.
