@@ -10,6 +10,7 @@ use crate::{
     field::{Error, Errors, Path, not_negative},
     given::{Items, Text},
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
+    meta,
     pod::{template, validate},
     selector::validate as selectors,
     table,
@@ -41,6 +42,8 @@ impl Kind for CronJob {
             column("Selector", "string", "", 1, Prose::Field("io.k8s.api.batch.v1.JobSpec", "selector")),
         ],
         generation: Generation::Spec,
+        // The metadata is not checked with the status.
+        checks_changes: false,
         ..About::new("cronjobs", "cronjob")
     };
 
@@ -78,6 +81,7 @@ impl Kind for CronJob {
     }
 
     fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
+        meta::update_of(self, old, errors);
         validate_spec(&self.spec, Some(&old.spec), errors);
     }
 
