@@ -45,6 +45,7 @@ pub enum Write {
     Update(Value),
     /// Through the `status` subresource.
     UpdateStatus(Value),
+    ApplyStatus(Value),
     Delete,
 }
 
@@ -57,9 +58,13 @@ pub struct Wanted {
     /// Empty: cluster-scoped.
     pub namespace: String,
     pub name: String,
+    /// Who owns the object's fields.
+    manager: &'static str,
     object: Value,
     /// Without times of transition.
     status: Option<Value>,
+    /// Who applies the status, if it is not updated.
+    applier: Option<&'static str>,
     keep: Keep,
 }
 
@@ -90,7 +95,7 @@ impl Wanted {
             object["metadata"]["namespace"] = namespace.into();
         }
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Self { group, version, resource, namespace, name, object, status: None, keep }
+        Self { group, version, resource, namespace, name, manager: MANAGER, object, status: None, applier: None, keep }
     }
 
     /// `/api/v1/namespaces/default/services`
@@ -103,9 +108,16 @@ impl Wanted {
         format!("{root}/{}{scope}/{}", self.version, self.resource)
     }
 
-    fn with_status(mut self, status: Value) -> Self {
-        self.status = Some(status);
-        self
+    fn managed_by(self, manager: &'static str) -> Self {
+        Self { manager, ..self }
+    }
+
+    fn with_status(self, status: Value) -> Self {
+        Self { status: Some(status), ..self }
+    }
+
+    fn applied_by(self, applier: &'static str) -> Self {
+        Self { applier: Some(applier), ..self }
     }
 
     /// The next write, given the object as it is. Done when there is none; a create is followed by a status.
@@ -113,14 +125,20 @@ impl Wanted {
         let Some(existing) = existing else {
             return (self.keep != Keep::Absent).then(|| Write::Create(self.object.clone()));
         };
-        reconcile::plan(self.keep, &self.object, existing)
-            .or_else(|| reconcile::status(self.status.as_ref()?, existing, now).map(Write::UpdateStatus))
+        reconcile::plan(self.keep, &self.object, existing).or_else(|| {
+            let conditions = reconcile::conditions(self.status.as_ref()?, existing, now)?;
+            Some(match self.applier {
+                Some(_) => Write::ApplyStatus(reconcile::applied(existing, conditions)),
+                None => Write::UpdateStatus(reconcile::updated_status(existing, conditions)),
+            })
+        })
     }
 }
 
 /// Group, version, resource, kind.
 type Kind = (&'static str, &'static str, &'static str, &'static str);
 
+const MANAGER: &str = "kube-apiserver";
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// All objects, in waves: those of one wave do not depend on one another.

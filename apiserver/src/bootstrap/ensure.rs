@@ -56,16 +56,20 @@ pub async fn endpoints(apiserver: &Arc<Apiserver>, cluster: &Cluster) -> Result<
 }
 
 async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Result<(), EnsureError> {
-    let collection = wanted.collection();
+    let (collection, manager) = (wanted.collection(), wanted.manager);
     let path = format!("{collection}/{}", wanted.name);
     let there = || send(service, Method::GET, &path, None);
     let mut existing = there().await?;
     for _ in 0..WRITES_MAX {
         let (method, target, body) = match wanted.plan(existing.as_ref(), now) {
             None => return Ok(()),
-            Some(Write::Create(object)) => (Method::POST, collection.clone(), object),
-            Some(Write::Update(object)) => (Method::PUT, path.clone(), object),
+            Some(Write::Create(object)) => (Method::POST, format!("{collection}?fieldManager={manager}"), object),
+            Some(Write::Update(object)) => (Method::PUT, format!("{path}?fieldManager={manager}"), object),
             Some(Write::UpdateStatus(object)) => (Method::PUT, format!("{path}/status"), object),
+            Some(Write::ApplyStatus(object)) => {
+                let applier = wanted.applier.unwrap_or(manager);
+                (Method::PATCH, format!("{path}/status?fieldManager={applier}&force=true"), object)
+            }
             Some(Write::Delete) => (Method::DELETE, path.clone(), precondition(existing.as_ref())),
         };
         let (creates, deletes) = (method == Method::POST, method == Method::DELETE);
@@ -103,10 +107,11 @@ pub(crate) async fn send(
 ) -> Result<Option<Value>, EnsureError> {
     let unreadable = |why: String| EnsureError::Unreadable { method: method.clone(), path: path.to_owned(), why };
     let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+    let form = if method == Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
     let request = Request::builder()
         .method(method.clone())
         .uri(path)
-        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_TYPE, form)
         .header(header::USER_AGENT, "kube-apiserver")
         .body(Full::new(body))
         .map_err(|e| unreadable(e.to_string()))?;

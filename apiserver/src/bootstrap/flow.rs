@@ -11,6 +11,9 @@ use super::{Keep, Kind, Wanted};
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const LEVEL: Kind = (GROUP, "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration");
 const SCHEMA: Kind = (GROUP, "v1", "flowschemas", "FlowSchema");
+/// Who upstream says has written these, and found whether their levels are there.
+const PRODUCER: &str = "api-priority-and-fairness-config-producer-v1";
+pub const CONSUMER: &str = "api-priority-and-fairness-config-consumer-v1";
 pub const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 /// These two are ours whatever their annotation says.
 const MANDATORY: [&str; 2] = ["catch-all", "exempt"];
@@ -51,7 +54,7 @@ pub fn suggested() -> Result<Objects, serde_json::Error> {
 
 fn wanted(kind: Kind, name: &str, spec: &Value) -> Wanted {
     let object = json!({"metadata": {"annotations": {AUTOUPDATE: "true"}}, "spec": spec});
-    Wanted::new(kind, "", name, object, Keep::Spec { always: MANDATORY.contains(&name) })
+    Wanted::new(kind, "", name, object, Keep::Spec { always: MANDATORY.contains(&name) }).managed_by(PRODUCER)
 }
 
 pub fn priority_levels() -> Result<Vec<Wanted>, serde_json::Error> {
@@ -66,7 +69,7 @@ pub fn flow_schemas() -> Result<Vec<Wanted>, serde_json::Error> {
         let message =
             format!("This FlowSchema references the PriorityLevelConfiguration object named {level} and it exists");
         let condition = json!({"type": "Dangling", "status": "False", "reason": "Found", "message": message});
-        wanted(SCHEMA, name, spec).with_status(json!({"conditions": [condition]}))
+        wanted(SCHEMA, name, spec).with_status(json!({"conditions": [condition]})).applied_by(CONSUMER)
     };
     Ok(specs.iter().map(schema).collect())
 }

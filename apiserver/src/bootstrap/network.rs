@@ -10,9 +10,11 @@ pub fn service_ranges(cluster: &Cluster) -> [Wanted; 1] {
     let kind = ("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR");
     let object = json!({"spec": {"cidrs": cluster.service_ranges}});
     let condition = json!({
-        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "type": "Ready", "status": "True", "message": "Kubernetes default Service CIDR is ready",
     });
-    [Wanted::new(kind, "", "kubernetes", object, Keep::AsItIs).with_status(json!({"conditions": [condition]}))]
+    let status = json!({"conditions": [condition]});
+    let range = Wanted::new(kind, "", "kubernetes", object, Keep::AsItIs);
+    [range.with_status(status).applied_by("kubernetes-service-cidr-controller")]
 }
 
 pub fn kubernetes(cluster: &Cluster) -> [Wanted; 3] {

@@ -32,25 +32,43 @@ fn updated(existing: &Value, object: Value) -> Option<Write> {
     (object != *existing).then_some(Write::Update(object))
 }
 
-/// The object with the conditions that it lacks, or none if it has them.
-pub fn status(wanted: &Value, existing: &Value, now: Timestamp) -> Option<Value> {
-    let wanted = wanted["conditions"].as_array()?;
-    let mut conditions = existing["status"]["conditions"].as_array().cloned().unwrap_or_default();
+/// The conditions that an object must have, or none if it has them.
+pub fn conditions(wanted: &Value, existing: &Value, now: Timestamp) -> Option<Vec<Value>> {
+    let there = existing["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut changed = false;
-    for condition in wanted {
-        let same = |c: &Value| ["type", "status", "reason"].iter().all(|field| c[*field] == condition[*field]);
-        if conditions.iter().any(same) {
-            continue;
-        }
-        changed = true;
-        conditions.retain(|c| c["type"] != condition["type"]);
+    let with_time = |condition: &Value| {
+        let text = |of: &Value, field: &str| of[field].as_str().unwrap_or_default().to_owned();
+        let same =
+            |c: &&Value| ["type", "status", "reason"].iter().all(|field| text(c, field) == text(condition, field));
+        let told = there.iter().find(same);
+        changed |= told.is_none();
+        let begun = || now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
         let mut condition = condition.clone();
-        condition["lastTransitionTime"] = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
-        conditions.push(condition);
-    }
+        condition["lastTransitionTime"] = told.map_or_else(begun, |told| told["lastTransitionTime"].clone());
+        condition
+    };
+    let conditions = wanted["conditions"].as_array()?.iter().map(with_time).collect();
+    changed.then_some(conditions)
+}
+
+/// What is to be applied for these conditions.
+pub fn applied(existing: &Value, conditions: Vec<Value>) -> Value {
+    json!({
+        "apiVersion": existing["apiVersion"],
+        "kind": existing["kind"],
+        "metadata": {"name": existing["metadata"]["name"]},
+        "status": {"conditions": conditions},
+    })
+}
+
+/// The object with these conditions beside those of other types.
+pub fn updated_status(existing: &Value, conditions: Vec<Value>) -> Value {
+    let mut all = existing["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    all.retain(|other| conditions.iter().all(|condition| condition["type"] != other["type"]));
+    all.extend(conditions);
     let mut object = existing.clone();
-    object["status"]["conditions"] = conditions.into();
-    changed.then_some(object)
+    object["status"]["conditions"] = all.into();
+    object
 }
 
 /// An administrator may take a role or a binding out of our hands.

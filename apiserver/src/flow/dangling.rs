@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use super::Flow;
-use crate::{bootstrap::flow::Objects, pipeline::Apiserver};
+use crate::{
+    bootstrap::flow::{CONSUMER, Objects},
+    pipeline::Apiserver,
+};
 
-const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
 const API_VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -73,7 +75,7 @@ async fn write_all(server: &Weak<Apiserver>, flow: &Flow) -> bool {
     for (name, status) in stale {
         let object =
             json!({"apiVersion": API_VERSION, "kind": "FlowSchema", "metadata": {"name": name}, "status": status});
-        let uri = format!("/apis/{API_VERSION}/flowschemas/{name}/status?fieldManager={MANAGER}&force=true");
+        let uri = format!("/apis/{API_VERSION}/flowschemas/{name}/status?fieldManager={CONSUMER}&force=true");
         let request = Request::builder().method(Method::PATCH).uri(uri);
         let request = request.header(header::CONTENT_TYPE, "application/apply-patch+yaml");
         let Ok(request) = request.body(Full::new(Bytes::from(object.to_string()))) else { continue };
