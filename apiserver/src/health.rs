@@ -2,18 +2,45 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use http::StatusCode;
 
-use crate::codec::answer::{self, Answer};
+use crate::{
+    codec::answer::{self, Answer},
+    metrics::text::{Kind, Text},
+};
+
+const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
 struct Check {
     name: &'static str,
     /// It counts for `/readyz` alone.
     ready_only: bool,
     passes: Box<dyn Fn() -> bool + Send + Sync>,
+    /// By endpoint.
+    told: [Told; ENDPOINTS.len()],
+}
+
+/// What an endpoint has told of a check.
+#[derive(Default)]
+struct Told {
+    passed: AtomicU64,
+    failed: AtomicU64,
+    passed_last: AtomicBool,
+}
+
+impl Check {
+    fn run(&self, endpoint: &str) -> bool {
+        let passes = (self.passes)();
+        if let Some((_, told)) = ENDPOINTS.iter().zip(&self.told).find(|(known, _)| **known == endpoint) {
+            let count = if passes { &told.passed } else { &told.failed };
+            count.fetch_add(1, Ordering::Relaxed);
+            told.passed_last.store(passes, Ordering::Relaxed);
+        }
+        passes
+    }
 }
 
 /// The checks of a server.
@@ -36,7 +63,7 @@ impl Health {
         let stopping = Arc::new(AtomicBool::new(false));
         let stops = stopping.clone();
         let (synced, started) = (ready.clone(), ready.clone());
-        let check = |name, ready_only, passes| Check { name, ready_only, passes };
+        let check = |name, ready_only, passes| Check { name, ready_only, passes, told: Default::default() };
         let checks = vec![
             check("ping", false, Box::new(|| true) as Box<dyn Fn() -> bool + Send + Sync>),
             check("log", false, Box::new(|| true)),
@@ -65,7 +92,38 @@ impl Health {
             let checks = checks.map(move |check| format!("/{endpoint}/{}", check.name));
             std::iter::once(format!("/{endpoint}")).chain(checks)
         };
-        ["healthz", "livez", "readyz"].into_iter().flat_map(below).collect()
+        ENDPOINTS.into_iter().flat_map(below).collect()
+    }
+
+    /// `/metrics/slis`: what the endpoints have told of each check.
+    pub fn indicators(&self) -> String {
+        let mut checks: Vec<_> = self.checks.iter().collect();
+        checks.sort_by_key(|check| check.name);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut text = Text::default();
+        let help = "[STABLE] This metric records the result of a single healthcheck.";
+        let mut family = text.family("kubernetes_healthcheck", Kind::Gauge, help);
+        for check in &checks {
+            for (endpoint, told) in ENDPOINTS.iter().zip(&check.told) {
+                if count(&told.passed) + count(&told.failed) > 0 {
+                    let passed = u8::from(told.passed_last.load(Ordering::Relaxed));
+                    family.sample(&[("name", check.name), ("type", endpoint)], passed);
+                }
+            }
+        }
+        let help = "[STABLE] This metric records the results of all healthcheck.";
+        let mut family = text.family("kubernetes_healthchecks_total", Kind::Counter, help);
+        for check in &checks {
+            for status in ["error", "success"] {
+                for (endpoint, told) in ENDPOINTS.iter().zip(&check.told) {
+                    let times = count(if status == "error" { &told.failed } else { &told.passed });
+                    if times > 0 {
+                        family.sample(&[("name", check.name), ("status", status), ("type", endpoint)], times);
+                    }
+                }
+            }
+        }
+        text.into_string()
     }
 
     /// The answer to one of the paths, or to a single check below it. None: there is no such check.
@@ -86,7 +144,7 @@ impl Health {
             let name = check.name;
             if excluded.contains(&name) {
                 report += &format!("[+]{name} excluded: ok\n");
-            } else if (check.passes)() {
+            } else if check.run(endpoint) {
                 report += &format!("[+]{name} ok\n");
             } else {
                 failed = true;
@@ -119,6 +177,10 @@ mod tests {
         assert_eq!([code("/readyz"), code("/livez/ping")], [Some(200); 2]);
         assert_eq!(code("/livez/informer-sync"), None);
         assert!(health.paths().iter().all(|path| code(path).is_some()));
+        let indicators = health.indicators();
+        assert!(indicators.contains("kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1\n"), "{indicators}");
+        let failed = "kubernetes_healthchecks_total{name=\"informer-sync\",status=\"error\",type=\"readyz\"} 1\n";
+        assert!(indicators.contains(failed) && !indicators.contains("informer-sync\",type=\"livez"), "{indicators}");
         health.stop();
         assert_eq!([code("/readyz"), code("/livez")], [Some(500), Some(200)]);
     }

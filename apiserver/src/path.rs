@@ -27,11 +27,12 @@ use crate::{
 pub const VERSION: &str = "v1.36.3";
 
 /// The paths that neither discovery nor health knows.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis/",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
@@ -52,6 +53,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
         "metrics" if trimmed == "metrics" => {
             Some(answer::text(StatusCode::OK, server.metrics.text(server).map_err(ApiError::internal)?))
         }
+        "metrics" if trimmed == "metrics/slis" => Some(answer::text(StatusCode::OK, server.health.indicators())),
         _ => None,
     };
     Ok(answered.unwrap_or_else(not_found))
