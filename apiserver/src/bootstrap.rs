@@ -45,7 +45,8 @@ pub enum Write {
     Update(Value),
     /// Through the `status` subresource.
     UpdateStatus(Value),
-    ApplyStatus(Value),
+    /// To it, under this name.
+    ApplyStatus(&'static str, Value),
     Delete,
 }
 
@@ -128,7 +129,7 @@ impl Wanted {
         reconcile::plan(self.keep, &self.object, existing).or_else(|| {
             let conditions = reconcile::conditions(self.status.as_ref()?, existing, now)?;
             Some(match self.applier {
-                Some(_) => Write::ApplyStatus(reconcile::applied(existing, conditions)),
+                Some(applier) => Write::ApplyStatus(applier, reconcile::applied(existing, conditions)),
                 None => Write::UpdateStatus(reconcile::updated_status(existing, conditions)),
             })
         })

@@ -11,6 +11,7 @@ use tokio_tungstenite::{
 
 use crate::{
     call::BoxError,
+    connect::header::{is_upgrade, words},
     error::{ApiError, Result},
 };
 
@@ -26,14 +27,13 @@ pub struct Wish<'a> {
 impl<'a> Wish<'a> {
     /// None if the request wants an answer of the usual kind.
     pub fn of(headers: &'a HeaderMap, extensions: &mut Extensions) -> Option<Self> {
-        let has = |name, word: &str| words(headers, name).any(|value| value.eq_ignore_ascii_case(word));
-        let is_asked = has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket");
-        is_asked.then(|| Self { headers, upgrade: extensions.remove() })
+        let is_asked = words(headers, header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+        (is_asked && is_upgrade(headers)).then(|| Self { headers, upgrade: extensions.remove() })
     }
 
     /// What clients offer to speak.
     pub fn protocols(&self) -> Vec<&'a str> {
-        words(self.headers, header::SEC_WEBSOCKET_PROTOCOL).collect()
+        words(self.headers, header::SEC_WEBSOCKET_PROTOCOL).filter(|protocol| !protocol.is_empty()).collect()
     }
 
     /// Browsers say whose page asks; others may leave it out only where that does not matter.
@@ -72,11 +72,6 @@ impl<'a> Wish<'a> {
         });
         Ok(switched)
     }
-}
-
-fn words(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
 async fn send(

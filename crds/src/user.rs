@@ -40,13 +40,17 @@ impl User {
         self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
     }
 
+    /// The same, if an account can have these names.
+    pub fn valid_service_account(&self) -> Option<(&str, &str)> {
+        let is_valid =
+            |(namespace, name): &(&str, &str)| dns_label(namespace).is_empty() && dns_subdomain(name).is_empty();
+        self.service_account().filter(is_valid)
+    }
+
     /// Whether this is a service account whose token is bound to this node.
     pub fn is_bound_to(&self, node: &str) -> bool {
-        let is_account = self
-            .service_account()
-            .is_some_and(|(namespace, name)| dns_label(namespace).is_empty() && dns_subdomain(name).is_empty());
         let bound = self.extra.get(Self::NODE_NAME).map(Vec::as_slice);
-        is_account && bound.is_some_and(|names| matches!(names, [name] if name == node))
+        self.valid_service_account().is_some() && bound.is_some_and(|names| matches!(names, [name] if name == node))
     }
 
     /// The node's name, if this is a kubelet.

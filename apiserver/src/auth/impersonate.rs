@@ -115,8 +115,8 @@ impl Mode {
         match self {
             Self::AssociatedNode => only_name && node.is_some_and(|node| requestor.is_bound_to(node)),
             Self::ArbitraryNode => only_name && node.is_some(),
-            Self::ServiceAccount => only_name && service_account(&wanted.name).is_some(),
-            Self::UserInfo => node.is_none() && service_account(&wanted.name).is_none(),
+            Self::ServiceAccount => only_name && wanted.valid_service_account().is_some(),
+            Self::UserInfo => node.is_none() && wanted.valid_service_account().is_none(),
             Self::Legacy => true,
         }
     }
@@ -124,11 +124,6 @@ impl Mode {
 
 fn node_name(user: &str) -> Option<&str> {
     user.strip_prefix("system:node:").filter(|name| field::dns_subdomain(name).is_empty())
-}
-
-fn service_account(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-    (field::dns_label(namespace).is_empty() && field::dns_subdomain(name).is_empty()).then_some((namespace, name))
 }
 
 /// Decides on impersonation; remembers by which mode each user last succeeded.
@@ -236,7 +231,7 @@ impl<A: Authorize> Attempt<'_, A> {
             on = Resource { resource: "nodes", name: node, ..on };
             user.groups = vec!["system:nodes".to_owned()];
         }
-        if let Some((namespace, name)) = service_account(&wanted.name) {
+        if let Some((namespace, name)) = wanted.valid_service_account() {
             on = Resource { resource: "serviceaccounts", namespace, name, ..on };
             if wanted.groups.is_empty() {
                 user.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];

@@ -27,7 +27,6 @@ pub enum IssuerError {
 
 /// A key that tokens are verified with.
 struct VerifyingKey {
-    id: String,
     algorithm: Algorithm,
     key: DecodingKey,
     /// As others are told of it.
@@ -101,7 +100,7 @@ impl Issuer {
             Algorithm::RS256 => EncodingKey::from_rsa_pem(key.as_bytes()),
             _ => EncodingKey::from_ec_pem(key.as_bytes()),
         };
-        let header = Header { kid: Some(own.id.clone()), typ: None, ..Header::new(own.algorithm) };
+        let header = Header { kid: Some(own.public.kid.clone()), typ: None, ..Header::new(own.algorithm) };
         let mut verifying = vec![own];
         for key in older_keys {
             verifying.push(verifying_key(key)?);
@@ -154,7 +153,7 @@ impl Issuer {
             return Ok(None);
         }
         let kid = unchecked.header.kid.as_deref().unwrap_or_default();
-        let keys = self.verifying.iter().filter(|key| kid.is_empty() || key.id == kid);
+        let keys = self.verifying.iter().filter(|key| kid.is_empty() || key.public.kid == kid);
         let mut failure = "invalid signature, no keys found".to_owned();
         for key in keys {
             let mut validation = Validation::new(key.algorithm);
@@ -229,13 +228,8 @@ fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {
             let trimmed = |bytes: &[u8]| bytes.iter().copied().skip_while(|b| *b == 0).collect::<Vec<_>>();
             let (n, e) = (trimmed(rsa.modulus), trimmed(rsa.exponent));
             let numbers = Numbers::Rsa { n: text(&n), e: text(&e) };
-            let public = Jwk { usage: "sig", kty: "RSA", kid: id.clone(), crv: None, alg: "RS256", numbers };
-            Ok(VerifyingKey {
-                id,
-                algorithm: Algorithm::RS256,
-                key: DecodingKey::from_rsa_raw_components(&n, &e),
-                public,
-            })
+            let public = Jwk { usage: "sig", kty: "RSA", kid: id, crv: None, alg: "RS256", numbers };
+            Ok(VerifyingKey { algorithm: Algorithm::RS256, key: DecodingKey::from_rsa_raw_components(&n, &e), public })
         }
         PublicKey::EC(point) => {
             let point = point.data().strip_prefix(&[4]).ok_or_else(|| wrong(&"a compressed point"))?;
@@ -248,8 +242,8 @@ fn verifying_key(pem: &str) -> Result<VerifyingKey, IssuerError> {
             let (x, y) = (text(x), text(y));
             let key = DecodingKey::from_ec_components(&x, &y).map_err(|e| wrong(&e))?;
             let numbers = Numbers::Curve { x, y };
-            let public = Jwk { usage: "sig", kty: "EC", kid: id.clone(), crv: Some(curve), alg: name, numbers };
-            Ok(VerifyingKey { id, algorithm, key, public })
+            let public = Jwk { usage: "sig", kty: "EC", kid: id, crv: Some(curve), alg: name, numbers };
+            Ok(VerifyingKey { algorithm, key, public })
         }
         _ => Err(wrong(&"a kind of key that is not supported")),
     }

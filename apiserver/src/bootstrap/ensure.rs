@@ -66,8 +66,7 @@ async fn ensure_one(service: &InProcess, wanted: &Wanted, now: Timestamp) -> Res
             Some(Write::Create(object)) => (Method::POST, format!("{collection}?fieldManager={manager}"), object),
             Some(Write::Update(object)) => (Method::PUT, format!("{path}?fieldManager={manager}"), object),
             Some(Write::UpdateStatus(object)) => (Method::PUT, format!("{path}/status"), object),
-            Some(Write::ApplyStatus(object)) => {
-                let applier = wanted.applier.unwrap_or(manager);
+            Some(Write::ApplyStatus(applier, object)) => {
                 (Method::PATCH, format!("{path}/status?fieldManager={applier}&force=true"), object)
             }
             Some(Write::Delete) => (Method::DELETE, path.clone(), precondition(existing.as_ref())),

@@ -32,7 +32,7 @@ fn made(wanted: &Wanted) -> Value {
     while let Some(write) = wanted.plan(object.as_ref(), NOW) {
         object = Some(match (write, object) {
             (Write::Create(new) | Write::Update(new) | Write::UpdateStatus(new), _) => new,
-            (Write::ApplyStatus(applied), Some(mut there)) => {
+            (Write::ApplyStatus(_, applied), Some(mut there)) => {
                 there["status"] = applied["status"].clone();
                 there
             }

@@ -47,25 +47,21 @@ pub fn value(code: StatusCode, form: Form, value: &Value) -> Result<Answer> {
 
 pub fn encode(form: Form, value: &Value) -> Result<Bytes> {
     match form.media {
-        Media::Json => Ok(laid_out(form, typed::json(value)).into()),
+        Media::Json => Ok(laid_out(form, typed::json(value))),
         Media::Protobuf => typed::to_protobuf(value),
         Media::Yaml => Ok(Bytes::from(yaml::write(value))),
     }
 }
 
 /// As upstream: one line, or text for people, which has no line end.
-fn laid_out(form: Form, mut text: Vec<u8>) -> Vec<u8> {
-    if form.pretty {
-        return json::indented(&text);
-    }
-    text.push(b'\n');
-    text
+fn laid_out(form: Form, text: Vec<u8>) -> Bytes {
+    if form.pretty { json::indented(&text).into() } else { json::ended(text) }
 }
 
 /// JSON text that is sent as the form wants it.
 pub fn json_text(code: StatusCode, form: Form, text: Vec<u8>) -> Result<Answer> {
     if form.media == Media::Json {
-        return Ok(of_media(code, Media::Json, Bytes::from(laid_out(form, text))));
+        return Ok(of_media(code, Media::Json, laid_out(form, text)));
     }
     value(code, form, &serde_json::from_slice(&text).map_err(ApiError::internal)?)
 }

@@ -32,11 +32,15 @@ pub fn text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The same with the line end that upstream puts behind what it sends.
+/// The same with its line end.
 pub fn line(value: &impl Serialize) -> serde_json::Result<Bytes> {
-    let mut out = text(value)?;
-    out.push(b'\n');
-    Ok(out.into())
+    text(value).map(ended)
+}
+
+/// Text with the line end that upstream puts behind what it sends.
+pub fn ended(mut text: Vec<u8>) -> Bytes {
+    text.push(b'\n');
+    text.into()
 }
 
 /// JSON text over several lines, as Go indents it.

@@ -77,11 +77,9 @@ pub fn json(value: &Value) -> Vec<u8> {
     }
 }
 
-/// The same with the line end that upstream puts behind what it sends.
+/// The same with its line end.
 pub fn line(value: &Value) -> Bytes {
-    let mut out = json(value);
-    out.push(b'\n');
-    out.into()
+    super::json::ended(json(value))
 }
 
 /// The same of an object of a kind that is known, as it is stored.

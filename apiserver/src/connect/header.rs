@@ -31,9 +31,14 @@ const CORS: [HeaderName; 4] = [
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
 ];
 
+/// What a header lists, in all its lines.
+pub(crate) fn words(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    tokens.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+    words(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
 pub(crate) fn remove_credentials(headers: &mut HeaderMap) {
@@ -41,8 +46,7 @@ pub(crate) fn remove_credentials(headers: &mut HeaderMap) {
     for name in impersonation.cloned().chain(CREDENTIALS).collect::<Vec<_>>() {
         headers.remove(name);
     }
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    let offered: Vec<_> = offered.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let offered: Vec<_> = words(headers, header::SEC_WEBSOCKET_PROTOCOL).collect();
     if offered.iter().any(|protocol| protocol.starts_with(BEARER_PROTOCOL)) {
         let kept = offered.into_iter().filter(|protocol| !protocol.starts_with(BEARER_PROTOCOL));
         let kept = HeaderValue::from_str(&kept.collect::<Vec<_>>().join(", "));
@@ -54,9 +58,7 @@ pub(crate) fn remove_credentials(headers: &mut HeaderMap) {
 }
 
 pub(crate) fn remove_hop(headers: &mut HeaderMap) {
-    let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let listed: Vec<String> =
-        listed.flat_map(|value| value.split(',')).map(|name| name.trim().to_lowercase()).collect();
+    let listed: Vec<String> = words(headers, header::CONNECTION).map(str::to_lowercase).collect();
     for name in HOP.into_iter().chain(listed.iter().map(String::as_str)) {
         headers.remove(name);
     }

@@ -99,7 +99,7 @@ fn bind(writer: &Writer, pod: &Value, binding: &Value) -> Result<Value> {
     let text = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let conflict = |why: &str| Err(ApiError::conflict(Subject { group: "", resource: "pods/binding", name }, why));
     for (what, path) in [("UID", "/metadata/uid"), ("ResourceVersion", "/metadata/resourceVersion")] {
-        writer.require(what, &text(binding, path), &text(pod, path))?;
+        writer.precondition(what, &text(binding, path), &text(pod, path))?;
     }
     if !text(pod, "/metadata/deletionTimestamp").is_empty() {
         return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));

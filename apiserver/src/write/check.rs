@@ -121,11 +121,11 @@ impl Writer<'_> {
 
     /// A uid in the object is a precondition.
     pub(super) fn same_uid(&self, object: &Value, there: &Current) -> Result<()> {
-        self.require("UID", metadata::text(object, "uid"), metadata::text(&there.value, "uid"))
+        self.precondition("UID", metadata::text(object, "uid"), metadata::text(&there.value, "uid"))
     }
 
     /// A precondition of the object, unless none is wanted, in the words of upstream's storage.
-    pub(crate) fn require(&self, what: &str, wanted: &str, found: &str) -> Result<()> {
+    pub(crate) fn precondition(&self, what: &str, wanted: &str, found: &str) -> Result<()> {
         if wanted.is_empty() || wanted == found {
             return Ok(());
         }

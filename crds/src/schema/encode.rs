@@ -230,16 +230,7 @@ fn write_fields_v1(value: &Value, out: &mut Vec<u8>) {
     }
     let mut sorted: Vec<_> = entries.iter().collect();
     sorted.sort_by_cached_key(|(key, _)| order_of_item(key));
-    out.push(b'{');
-    for (at, (key, value)) in sorted.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_text(key, out);
-        out.push(b':');
-        write_fields_v1(value, out);
-    }
-    out.push(b'}');
+    members(sorted, out, write_fields_v1);
 }
 
 /// The kind of the name first, then its values one by one, of which numbers stand before texts.
@@ -283,12 +274,12 @@ pub(super) fn sequence<'v>(items: &'v [Value], out: &mut Vec<u8>, mut write: imp
 }
 
 pub(super) fn members<'v>(
-    entries: &'v Map<String, Value>,
+    entries: impl IntoIterator<Item = (&'v String, &'v Value)>,
     out: &mut Vec<u8>,
     mut write: impl FnMut(&'v Value, &mut Vec<u8>),
 ) {
     out.push(b'{');
-    for (at, (key, value)) in entries.iter().enumerate() {
+    for (at, (key, value)) in entries.into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
