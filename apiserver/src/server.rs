@@ -1,6 +1,7 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, and one warp filter that hands every request to the pipeline.
 
 mod gather;
+mod streams;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Incoming as HyperIncoming, upgrade::OnUpgrade};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -24,7 +25,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceBuilder;
 use warp::{Filter, Reply};
 
-use self::gather::Gathering;
+use self::{gather::Gathering, streams::Streams};
 use crate::{
     access::Identity,
     auth::{
@@ -32,7 +33,7 @@ use crate::{
         front_proxy::Proxy,
     },
     call::{BoxError, Incoming},
-    codec::body::Body,
+    codec::body::{Body, Listens},
     pipeline::Apiserver,
 };
 
@@ -151,18 +152,19 @@ impl Connection {
                 request
             })
             .service(warp::service(filter(self.apiserver)));
-        let builder = builder();
+        let (streams, listeners) = streams::streams();
+        let builder = builder(streams);
         let stream = Gathering::new(stream);
         let connection =
             builder.serve_connection_with_upgrades(TokioIo::new(stream.handle()), TowerToHyperService::new(service));
-        if let Err(error) = gather::in_turns(graceful.watch(connection.into_owned()), stream).await {
+        if let Err(error) = gather::in_turns(listeners.beside(graceful.watch(connection.into_owned())), stream).await {
             tracing::debug!(%error, remote = %self.remote, "a connection broke");
         }
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WAIT_MAX);
     builder
         .http2()
@@ -234,6 +236,9 @@ fn incoming<B: Buf>(body: impl futures::Stream<Item = Result<B, warp::Error>> + 
 
 fn reply(answer: Response<Body>) -> warp::reply::Response {
     let (parts, body) = answer.into_parts();
+    if parts.extensions.get::<Listens>().is_some() {
+        streams::listen();
+    }
     let mut response = match body {
         Body::Empty => warp::reply::Response::default(),
         Body::Full(bytes) => warp::reply::Response::new(bytes.into()),

@@ -10,6 +10,7 @@ use super::{
     filter::Filter,
     kind::Delivery,
 };
+use crate::wakes;
 
 /// So few watchers are not searched for those who have left.
 const SEARCHED_MIN: usize = 64;
@@ -57,7 +58,7 @@ impl Fanout {
     }
 
     pub fn tell(&mut self, events: &[Arc<Event>]) {
-        self.groups.iter_mut().for_each(|group| group.tell(events));
+        wakes::together(|| self.groups.iter_mut().for_each(|group| group.tell(events)));
         self.settle();
     }
 

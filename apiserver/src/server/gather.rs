@@ -18,8 +18,10 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::wakes;
+
 /// What is gathered at most; what is as long by itself is not copied.
-const GATHERED_MAX: usize = 32 << 10;
+const GATHERED_MAX: usize = 64 << 10;
 /// What most answers fit in.
 const ANSWER: usize = 4 << 10;
 
@@ -142,8 +144,10 @@ impl Wake for Gate {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.task.wake();
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Some(task) = self.task.take()
+        {
+            wakes::wake(task);
         }
     }
 }

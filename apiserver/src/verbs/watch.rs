@@ -30,7 +30,7 @@ use crate::{
     codec::{
         Form, Media, Shape,
         answer::{self, Answer},
-        body::{Body, Chunks},
+        body::{Body, Chunks, Listens},
         typed,
     },
     custom::{convert, stream},
@@ -99,7 +99,11 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     };
     match wish {
         Some(wish) => over_websocket(wish, form.media, events),
-        None => Ok(answer::with(StatusCode::OK, HeaderValue::from_static(content_type), Body::Chunks(events))),
+        None => {
+            let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(content_type), Body::Chunks(events));
+            answer.extensions_mut().insert(Listens);
+            Ok(answer)
+        }
     }
 }
 
