@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use apiserver::{pipeline::Apiserver, start::Running};
+use apiserver::{pipeline::Apiserver, start::Running, zpages::Flags};
 use controllers::{
     config::{Accounts, Signer},
     controllers::Controllers,
@@ -45,6 +45,8 @@ pub struct Config {
     /// The DNS service's address, within the range of services.
     pub dns_ip: IpAddr,
     pub domain: String,
+    /// Those that the cluster was started with.
+    pub flags: Flags,
 }
 
 impl Config {
@@ -57,6 +59,7 @@ impl Config {
             pod_range: IpNet::new_assert(IpAddr::from([10, 244, 0, 0]), 16),
             dns_ip: IpAddr::from([10, 96, 0, 10]),
             domain: "cluster.local".into(),
+            flags: Flags::new(),
         }
     }
 
@@ -151,7 +154,7 @@ impl Cluster {
     async fn start_with(config: Config, containerd: &Containerd) -> Result<Self, ClusterError> {
         let mut server = apiserver::start::Config::new(config.data.path());
         (server.secure_port, server.advertise) = (config.secure_port, Some(config.node_ip));
-        server.names.host = config.node_name.clone();
+        (server.names.host, server.flags) = (config.node_name.clone(), config.flags.clone());
         let (apiserver, runtime) = tokio::join!(Apiserver::start(server), containerd.start());
         runtime?;
         let apiserver = apiserver?;

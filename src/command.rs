@@ -2,6 +2,7 @@
 
 use std::{error::Error, path::PathBuf};
 
+use ::apiserver::zpages::Flags;
 use clap::{Args, Subcommand};
 
 use crate::data_dir::{self, DataDir};
@@ -10,6 +11,7 @@ mod apiserver;
 mod client;
 mod controllers;
 mod down;
+pub mod flags;
 mod image;
 mod kubelet;
 mod logs;
@@ -74,7 +76,8 @@ impl Place {
 }
 
 impl Command {
-    pub async fn run(self) -> Result {
+    /// `flags`: all that the command has.
+    pub async fn run(self, flags: Flags) -> Result {
         match self {
             Self::Up(up) => up.run().await,
             Self::Down(down) => down.run().await,
@@ -83,11 +86,11 @@ impl Command {
             Self::Kubeconfig(place) => status::kubeconfig(&place),
             Self::Image(image) => image.run().await,
             Self::Logs(logs) => logs.run().await,
-            Self::Apiserver(apiserver) => apiserver.run().await,
+            Self::Apiserver(apiserver) => apiserver.run(flags).await,
             Self::Controllers(controllers) => controllers.run().await,
             Self::Scheduler(scheduler) => scheduler.run().await,
             Self::Kubelet(kubelet) => kubelet.run().await,
-            Self::Run(run) => run.run().await,
+            Self::Run(run) => run.run(flags).await,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
-use keelson::command::Command;
+use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use keelson::command::{Command, flags};
 use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::EnvFilter;
 
@@ -23,8 +23,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let mut command = Arguments::command();
+    command.build();
+    let parsed = command.clone().try_get_matches().and_then(|matches| {
+        let flags = flags::of(&command, &matches);
+        Ok((Arguments::from_arg_matches(&matches)?, flags))
+    });
+    let (arguments, flags) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(arguments.command.run()) {
+    match runtime.block_on(arguments.command.run(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.as_ref()),
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 pub mod ensure;
 pub mod flow;
+pub mod identity;
 mod network;
 mod policy;
 pub mod presence;

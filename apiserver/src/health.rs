@@ -126,12 +126,21 @@ impl Health {
         text.into_string()
     }
 
+    /// Forgets what the endpoints have told, and says so.
+    pub fn reset(&self) -> String {
+        for told in self.checks.iter().flat_map(|check| &check.told) {
+            [&told.passed, &told.failed].into_iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        }
+        "metrics reset\n".to_owned()
+    }
+
     /// The answer to one of the paths, or to a single check below it. None: there is no such check.
     pub fn answer(&self, path: &str, verbose: bool, excluded: &[&str]) -> Option<Answer> {
-        let path = path.trim_matches('/');
-        let (endpoint, single) = path.split_once('/').unwrap_or((path, ""));
+        let path = path.strip_prefix('/')?;
+        let (endpoint, single) =
+            path.split_once('/').map_or((path, None), |(endpoint, single)| (endpoint, Some(single)));
         let mut checks = self.checks.iter().filter(|check| endpoint == "readyz" || !check.ready_only);
-        if !single.is_empty() {
+        if let Some(single) = single {
             let check = checks.find(|check| check.name == single)?;
             return Some(if (check.passes)() {
                 answer::text(StatusCode::OK, "ok")

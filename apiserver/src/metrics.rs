@@ -91,6 +91,13 @@ fn verb(info: &RequestInfo) -> String {
 }
 
 impl Metrics {
+    /// Forgets the requests that it has counted, and says so.
+    pub fn reset(&self) -> String {
+        self.requests.clear();
+        self.durations.clear();
+        "metrics reset\n".to_owned()
+    }
+
     /// Counts an answered request. `known`: its resource is served; of others nothing but the code is kept.
     pub fn record(&self, info: &RequestInfo, known: bool, code: u16, took: Duration) {
         let text = |text: &str| if known { text.to_owned() } else { String::new() };

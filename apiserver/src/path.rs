@@ -22,52 +22,86 @@ use crate::{
     openapi::{self, CustomTypes, OpenApi},
     pipeline::Apiserver,
     registry::Table,
+    route, zpages,
 };
 
 pub const VERSION: &str = "v1.36.3";
 
+const JSON: &str = "application/json";
+
 /// The paths that neither discovery nor health knows.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis/",
+    "/flagz",
     "/metrics",
     "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
     "/openid/v1/jwks",
+    "/statusz",
     "/version",
 ];
 
 pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
     let path = call.info.path.clone();
-    let trimmed = path.trim_matches('/');
-    let answered = match trimmed.split('/').next().unwrap_or_default() {
-        "" | "index.html" if !trimmed.contains('/') => Some(index(server)?),
-        "healthz" | "livez" | "readyz" => health(server, call, &path),
-        "version" if trimmed == "version" => Some(version(call)?),
-        "api" | "apis" => discovery(server, call)?,
-        "openapi" => openapi(server, call).await?,
-        ".well-known" | "openid" => openid(server, call, trimmed)?,
-        "metrics" if trimmed == "metrics" => {
-            Some(answer::text(StatusCode::OK, server.metrics.text(server).map_err(ApiError::internal)?))
-        }
-        "metrics" if trimmed == "metrics/slis" => Some(answer::text(StatusCode::OK, server.health.indicators())),
-        _ => None,
+    let answered = match path.as_str() {
+        "/" | "/index.html" => Some(index(server)?),
+        "/flagz" => Some(zpages::flags(call, &server.flags)?),
+        "/statusz" => Some(zpages::status(call, server.started, server.world.now(), &paths(server)?)?),
+        "/metrics" | "/metrics/slis" => Some(metrics(server, call)?),
+        _ => match path.split('/').nth(1).unwrap_or_default() {
+            "healthz" | "livez" | "readyz" => health(server, call, &path),
+            "version" => Some(version(call)?),
+            "api" | "apis" => discovery(server, call)?,
+            "openapi" => openapi(server, call).await?,
+            ".well-known" | "openid" => openid(server, call)?,
+            _ => None,
+        },
     };
     Ok(answered.unwrap_or_else(not_found))
 }
 
+/// Whether this is the path of a document that can be read, and nothing else, with or without a `/` at its end.
+fn is_document(call: &Call, path: &str, media: &str) -> Result<bool> {
+    match call.info.path.strip_prefix(path) {
+        Some("" | "/") => only_read(call, &[media]).map(|()| true),
+        Some(below) if below.starts_with('/') => Err(route::not_found()),
+        _ => Ok(false),
+    }
+}
+
+/// What upstream routes by its method; the other paths do the same whatever it is.
+fn only_read(call: &Call, offered: &[&str]) -> Result<()> {
+    if call.method == Method::GET { negotiate::routable(&call.headers, offered) } else { Err(route::not_allowed()) }
+}
+
+fn metrics(server: &Apiserver, call: &Call) -> Result<Answer> {
+    let of_health = call.info.path != "/metrics";
+    let text = match call.method {
+        Method::DELETE if of_health => server.health.reset(),
+        Method::DELETE => server.metrics.reset(),
+        _ if of_health => server.health.indicators(),
+        _ => server.metrics.text(server).map_err(ApiError::internal)?,
+    };
+    Ok(answer::text(StatusCode::OK, text))
+}
+
 /// Which paths there are beside those of the kinds.
 fn index(server: &Apiserver) -> Result<Answer> {
+    let text = serde_json::to_string_pretty(&json!({"paths": paths(server)?})).map_err(ApiError::internal)?;
+    Ok(answer::with(StatusCode::OK, HeaderValue::from_static(JSON), text))
+}
+
+fn paths(server: &Apiserver) -> Result<Vec<String>> {
     let made = server.discovery.made(server.world.registry.table())?;
     let mut paths: Vec<String> = OTHERS.map(str::to_owned).to_vec();
     paths.extend(made.documents.paths().map(str::to_owned));
     paths.extend(server.health.paths());
     paths.sort_unstable();
-    let text = serde_json::to_string_pretty(&json!({"paths": paths})).map_err(ApiError::internal)?;
-    Ok(answer::with(StatusCode::OK, HeaderValue::from_static("application/json"), text))
+    Ok(paths)
 }
 
 /// What Go's own server says.
@@ -81,13 +115,16 @@ fn health(server: &Apiserver, call: &Call, path: &str) -> Option<Answer> {
 }
 
 /// How others come to trust the tokens of service accounts.
-fn openid(server: &Apiserver, call: &Call, path: &str) -> Result<Option<Answer>> {
+fn openid(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
     let issuer = &server.access.authenticator.issuer;
-    let (media, text) = match path {
-        _ if call.method != Method::GET || !issuer.is_discoverable() => return Ok(None),
-        ".well-known/openid-configuration" => ("application/json", serde_json::to_string(&issuer.configuration())),
-        "openid/v1/jwks" => (issuer::KEYS_CONTENT_TYPE, serde_json::to_string(&issuer.keys())),
-        _ => return Ok(None),
+    let (media, text) = if !issuer.is_discoverable() {
+        return Ok(None);
+    } else if is_document(call, "/.well-known/openid-configuration", JSON)? {
+        (JSON, serde_json::to_string(&issuer.configuration()))
+    } else if is_document(call, "/openid/v1/jwks", issuer::KEYS_CONTENT_TYPE)? {
+        (issuer::KEYS_CONTENT_TYPE, serde_json::to_string(&issuer.keys()))
+    } else {
+        return Ok(None);
     };
     let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(media), text.map_err(ApiError::internal)?);
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(issuer::CACHE_CONTROL));
@@ -95,9 +132,7 @@ fn openid(server: &Apiserver, call: &Call, path: &str) -> Result<Option<Answer>>
 }
 
 fn version(call: &Call) -> Result<Answer> {
-    if call.method != Method::GET && call.method != Method::HEAD {
-        return Err(crate::route::not_allowed());
-    }
+    is_document(call, "/version", JSON)?;
     let info = Info {
         major: "1",
         minor: "36",
@@ -115,7 +150,7 @@ fn version(call: &Call) -> Result<Answer> {
     };
     // As upstream, whatever the client would rather have.
     let text = serde_json::to_string_pretty(&info).map_err(ApiError::internal)?;
-    Ok(answer::with(StatusCode::OK, HeaderValue::from_static("application/json"), text))
+    Ok(answer::with(StatusCode::OK, HeaderValue::from_static(JSON), text))
 }
 
 /// What `/version` tells, in upstream's order.
@@ -183,10 +218,17 @@ fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
         // Custom resources are routed by what is asked: what is not found is no path at all.
         return Ok(None);
     }
-    let made = server.discovery.made(table)?;
+    let made = server.discovery.made(table.clone())?;
     let documents = &made.documents;
-    if call.method != Method::GET && call.method != Method::HEAD {
-        return Err(crate::route::not_allowed());
+    let only_ours = match path.split('/').skip(1).collect::<Vec<_>>()[..] {
+        ["api"] => true,
+        ["api", _] | ["apis", "apiregistration.k8s.io"] => documents.plain(path).is_some(),
+        ["apis", group, _] => table.is_built_in(group) && documents.plain(path).is_some(),
+        // Other servers may have a part in these.
+        _ => false,
+    };
+    if only_ours {
+        only_read(call, negotiate::OBJECTS)?;
     }
     let merged = match path {
         "/apis" => server.aggregator.documents(&server.world, documents)?,
@@ -208,13 +250,14 @@ fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
         "/api" => Documents::versions(call.header(header::HOST)).map_err(ApiError::internal)?,
         _ => match documents.plain(path) {
             Some(json) => json.clone(),
+            None if path.starts_with("/api/") => return Err(route::not_found()),
             None if call.info.is_resource || path.split('/').count() <= 3 => return Ok(None),
             None => return unknown_version(server, path),
         },
     };
     let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)?;
     if form == Form::JSON {
-        let json_type = HeaderValue::from_static("application/json");
+        let json_type = HeaderValue::from_static(JSON);
         return Ok(Some(answer::with(StatusCode::OK, json_type, json)));
     }
     let value: Value = serde_json::from_slice(&json).map_err(ApiError::internal)?;
@@ -223,15 +266,12 @@ fn discovery(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
 
 /// A document is built when it is first asked for, which takes a while: not on the thread that serves others.
 async fn openapi(server: &Apiserver, call: &mut Call) -> Result<Option<Answer>> {
-    if call.method != Method::GET && call.method != Method::HEAD {
-        return Err(crate::route::not_allowed());
-    }
     let table = server.world.registry.table();
     if let Some(remote) = server.aggregator.openapi_of(&server.world, &table, &call.info.path) {
         return Ok(Some(server.aggregator.answer(&server.world, call, &remote).await));
     }
     let made = server.discovery.made(table)?;
-    if call.info.path.trim_end_matches('/') == "/openapi/v3"
+    if call.info.path == "/openapi/v3"
         && let Some(index) = server.aggregator.openapi_index(&server.world, made.openapi.index())
     {
         return Ok(Some(openapi::merged(&index, &call.headers).map(Body::from)));
@@ -246,7 +286,7 @@ async fn openapi(server: &Apiserver, call: &mut Call) -> Result<Option<Answer>> 
 /// An unknown version of a known group is a Status, everything else the text of Go's server.
 fn unknown_version(server: &Apiserver, path: &str) -> Result<Option<Answer>> {
     let group = path.split('/').nth(2).unwrap_or_default();
-    if server.world.registry.table().has_group(group) { Err(crate::route::not_found()) } else { Ok(None) }
+    if server.world.registry.table().has_group(group) { Err(route::not_found()) } else { Ok(None) }
 }
 
 /// Whether the first discovery form that the client takes is the aggregated one.

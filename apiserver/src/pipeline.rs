@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use http::{HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
 
 use crate::{
     access::Access,
@@ -28,6 +29,7 @@ use crate::{
     route::{self, Route},
     timeout, verbs, warning,
     world::World,
+    zpages::Flags,
 };
 
 /// The API server, without sockets: it takes requests from a listener or from within the process.
@@ -45,6 +47,9 @@ pub struct Apiserver {
     pub connector: Option<Connector>,
     pub aggregator: Aggregator,
     pub custom: Arc<CustomKinds>,
+    /// Those that it was started with.
+    pub flags: Flags,
+    pub started: Timestamp,
 }
 
 impl Apiserver {
@@ -90,7 +95,9 @@ impl Apiserver {
             Ok(answer) => answer,
             Err(error) => {
                 call.drain().await;
-                let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain).unwrap_or(Form::JSON);
+                // As upstream, who cannot be told in a form of theirs is told as people are.
+                let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)
+                    .unwrap_or(Form { pretty: true, ..Form::JSON });
                 answer::error(form, &error)
             }
         }

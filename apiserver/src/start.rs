@@ -26,7 +26,12 @@ use crate::{
         Authorizer,
         mode::{Mode, ModeError, Step},
     },
-    bootstrap::{self, Cluster, ensure::EnsureError, presence},
+    bootstrap::{
+        self, Cluster,
+        ensure::EnsureError,
+        identity::{self, Identity},
+        presence,
+    },
     cache::Cache,
     connect::Connector,
     custom::{CustomKinds, control},
@@ -42,6 +47,7 @@ use crate::{
     runtime_config::RuntimeConfig,
     server,
     world::World,
+    zpages::Flags,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub struct Config {
     pub service_range: IpNet,
     /// Which built-in kinds are served.
     pub runtime: RuntimeConfig,
+    /// All flags, for those who want to know.
+    pub flags: Flags,
 }
 
 /// How the tokens of service accounts are made and verified.
@@ -140,6 +148,7 @@ impl Config {
             authentication: auth::config::Options::default(),
             authorization: Mode::DEFAULT.to_vec(),
             runtime: RuntimeConfig::default(),
+            flags: Flags::new(),
         }
     }
 }
@@ -228,6 +237,8 @@ pub struct Guards {
     pub authorization: Option<Vec<Step>>,
     /// Which built-in kinds there are at all.
     pub runtime: RuntimeConfig,
+    /// What `/flagz` tells.
+    pub flags: Flags,
 }
 
 /// A server that runs.
@@ -240,6 +251,13 @@ pub struct Running {
     serving: JoinHandle<()>,
     aggregating: JoinHandle<()>,
     presence: Option<Presence>,
+    identity: Option<Identified>,
+}
+
+/// What this server is called among those of its cluster.
+struct Identified {
+    keeping: JoinHandle<()>,
+    identity: Identity,
 }
 
 /// What this server is to those that share its store.
@@ -252,6 +270,10 @@ impl Running {
     /// Ends the watches, lets other requests end, and closes the listener.
     pub async fn stop(self) {
         self.aggregating.abort();
+        if let Some(Identified { keeping, identity }) = self.identity {
+            keeping.abort();
+            identity::withdraw(&self.apiserver, &identity).await;
+        }
         if let Some(presence) = self.presence {
             presence.keeping.abort();
             if let Err(error) = presence::withdraw(&self.apiserver, presence.cluster).await {
@@ -308,6 +330,7 @@ impl Apiserver {
         let cache = Cache::start(store.clone(), observers).await.map_err(StartError::Cache)?;
         custom.attach(&cache);
         let reachable = store.clone();
+        let started = clock();
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random, converters: Default::default() }),
             admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
@@ -320,6 +343,8 @@ impl Apiserver {
             audit: guards.audit,
             flow,
             custom,
+            flags: guards.flags,
+            started,
         }))
     }
 
@@ -351,6 +376,7 @@ impl Apiserver {
             flow: config.flow,
             authorization: Some(steps),
             runtime: config.runtime.clone(),
+            flags: config.flags.clone(),
         };
         let (clock, random) = (Arc::new(Timestamp::now), Random::default());
         let apiserver = Self::guarded(store, authenticator, Some(connector), clock, random, guards).await?;
@@ -393,6 +419,12 @@ impl Apiserver {
             let keeping = tokio::spawn(presence::keep(Arc::downgrade(&apiserver), cluster.clone()));
             Presence { keeping, cluster }
         });
-        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating, presence })
+        let host = &config.names.host;
+        let identity = (!host.is_empty()).then(|| {
+            let identity = Identity::new(host, &apiserver.world.random.uid());
+            let keeping = tokio::spawn(identity::keep(Arc::downgrade(&apiserver), identity.clone()));
+            Identified { keeping, identity }
+        });
+        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating, presence, identity })
     }
 }

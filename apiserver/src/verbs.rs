@@ -60,7 +60,8 @@ pub async fn object(server: &Apiserver, call: &mut Call, target: &Target) -> Res
 
 pub fn form(call: &Call, definition: &Definition) -> Result<Form> {
     if !definition.is_custom() {
-        negotiate::routable(&call.headers, matches!(call.info.verb.as_str(), "list" | "watch"))?;
+        let streams = matches!(call.info.verb.as_str(), "list" | "watch");
+        negotiate::routable(&call.headers, if streams { negotiate::STREAMS } else { negotiate::OBJECTS })?;
     }
     let offer = match definition.is_custom() {
         true => Offer::CustomResource,

@@ -9,11 +9,13 @@ use apiserver::{
     pipeline::Apiserver as Server,
     runtime_config::RuntimeConfig,
     start::{Config, StoreKind},
+    zpages::Flags,
 };
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::{Place, Result, asked_to_end};
+use crate::machine;
 
 mod audit;
 mod authentication;
@@ -83,10 +85,12 @@ impl From<Store> for StoreKind {
 }
 
 impl Apiserver {
-    pub async fn run(self) -> Result {
+    pub async fn run(self, flags: Flags) -> Result {
         let data = self.place.open()?;
         let mut config = Config::new(data.path());
         (config.bind, config.secure_port, config.store) = (self.bind_address, self.secure_port, self.store.into());
+        config.flags = flags;
+        config.names.host = machine::host_name();
         config.service_range = self.service_cluster_ip_range;
         config.runtime = RuntimeConfig::parse(&self.runtime_config)?;
         config.encryption_provider_config = self.encryption_provider_config;

@@ -1,5 +1,6 @@
 //! `keelson run`: the whole cluster in the foreground.
 
+use apiserver::zpages::Flags;
 use clap::Args;
 use ipnet::IpNet;
 
@@ -37,8 +38,8 @@ impl Run {
         Ok(config)
     }
 
-    pub async fn run(self) -> Result {
-        let cluster = Cluster::start(self.config()?).await?;
+    pub async fn run(self, flags: Flags) -> Result {
+        let cluster = Cluster::start(Config { flags, ..self.config()? }).await?;
         asked_to_end().await?;
         cluster.stop().await;
         Ok(())

@@ -74,16 +74,22 @@ impl Offer {
     }
 }
 
-/// Types that go-restful, upstream's router, knows of the routes for objects; it answers before anything else is asked.
-pub fn routable(headers: &HeaderMap, streams: bool) -> Result<()> {
+/// What upstream's router knows of the routes for objects, and of those that can be watched.
+pub const OBJECTS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+pub const STREAMS: &[&str] = &[
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
+/// What go-restful, upstream's router, says of a route that offers these, before anything else is asked.
+pub fn routable(headers: &HeaderMap, offered: &[&str]) -> Result<()> {
     let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
-    let known = |clause: Clause| clause.kind == "*/*" || ALL.iter().any(|media| media.name() == clause.kind);
+    let known = |clause: Clause| clause.kind == "*/*" || offered.contains(&clause.kind);
     if accept.is_empty() || clauses(accept).into_iter().any(known) {
         return Ok(());
-    }
-    let mut offered: Vec<_> = ALL.iter().map(|media| media.name().to_owned()).collect();
-    if streams {
-        offered.extend([Media::Json, Media::Protobuf].map(|media| format!("{};stream=watch", media.name())));
     }
     let why = format!("406: Not Acceptable\n\nAvailable representations: {}", offered.join(", "));
     Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", why).with_details(StatusDetails::default()))
@@ -112,8 +118,7 @@ pub fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
     }
     for clause in clauses(accept) {
         for media in ALL {
-            // As upstream: a whole-type wildcard is served, `application/*` is not.
-            if clause.kind != media.name() && clause.kind != "*/*" {
+            if !covers(clause.kind, media.name()) {
                 continue;
             }
             if let Some(shape) = offer.shape(media, &clause.params) {
@@ -124,6 +129,47 @@ pub fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form
     }
     // As upstream: even those that custom resources are not served as.
     Err(not_acceptable(&ALL.map(Media::name).join(", ")))
+}
+
+/// The group of what the pages about a server tell programs.
+pub const PAGES: &str = "config.k8s.io";
+
+/// How a page about the server is given: to people as text (none), to programs that say so as this kind, in a version.
+pub fn page<'a>(
+    headers: &HeaderMap,
+    query: &Query,
+    kind: &str,
+    versions: &[&'a str],
+) -> Result<Option<(Form, &'a str)>> {
+    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
+    if accept.trim().is_empty() {
+        return Ok(None);
+    }
+    let pretty = is_pretty(headers, query);
+    for clause in clauses(accept) {
+        let param = |name: &str| clause.params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        if ["sv", "stream"].into_iter().any(|name| param(name).is_some_and(|value| !value.is_empty())) {
+            continue;
+        }
+        let converts = ["as", "g", "v"].iter().any(|name| param(name).is_some());
+        let known = versions.iter().find(|version| param("v") == Some(**version));
+        if let Some(version) = known.filter(|_| param("as") == Some(kind) && param("g") == Some(PAGES)) {
+            let media = [Media::Json, Media::Yaml].into_iter().find(|media| covers(clause.kind, media.name()));
+            if let Some(media) = media {
+                let pretty = pretty || clause.params.contains(&("pretty", "1"));
+                return Ok(Some((Form { media, pretty, ..Form::JSON }, *version)));
+            }
+        } else if !converts && covers(clause.kind, "text/plain") {
+            return Ok(None);
+        }
+    }
+    Err(not_acceptable(&format!("{}, {}, text/plain", Media::Json.name(), Media::Yaml.name())))
+}
+
+/// Whether a type, or the types of a wildcard, are among these.
+fn covers(wanted: &str, kind: &str) -> bool {
+    let group = |kind: &str| kind.split_once('/').map(|(group, _)| group.to_owned());
+    wanted == kind || wanted == "*/*" || (wanted.ends_with("/*") && group(wanted) == group(kind))
 }
 
 fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {
@@ -174,7 +220,8 @@ mod tests {
         for (accept, want) in [
             ("", Some((Media::Json, Shape::Object))),
             ("*/*", Some((Media::Json, Shape::Object))),
-            ("application/*", None),
+            ("application/*", Some((Media::Json, Shape::Object))),
+            ("text/*", None),
             ("text/html", None),
             ("application/yaml;q=0.9, application/json;q=0.5", Some((Media::Yaml, Shape::Object))),
             ("application/vnd.kubernetes.protobuf,application/json", Some((Media::Protobuf, Shape::Object))),

@@ -27,7 +27,7 @@ pub fn answer(
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Option<Response<Bytes>> {
-    match path.trim_end_matches('/').strip_prefix("/openapi/")? {
+    match path.strip_prefix("/openapi/")? {
         "v2" => Some(match choose(headers, &[JSON, V2_PROTOBUF_OLD, V2_PROTOBUF]) {
             None => plain(StatusCode::NOT_ACCEPTABLE),
             Some(JSON) => vary(send(openapi.v2(), JSON, headers)),
