@@ -167,6 +167,7 @@ impl Cluster {
         addon::ensure(&client("keelson", starter), config.dns_ip, config.node_ip).await?;
         let component = |agent, name: &str| client(agent, User::named(name, &[User::AUTHENTICATED]));
 
+        apiserver.apiserver.components.run_within();
         let controllers = component(CONTROLLER_MANAGER, "system:kube-controller-manager");
         let controllers = Controllers::start(controllers, controllers_config(&config, &apiserver));
         let seeded = scheduler::Config { seed: machine::seed(), ..scheduler::Config::default() };

@@ -34,6 +34,7 @@ use crate::{
 
 pub mod dangling;
 pub mod demand;
+pub mod dump;
 pub mod estimate;
 pub mod level;
 pub mod queue;
@@ -307,6 +308,11 @@ impl Flow {
     pub fn in_flight(&self) -> (u32, u32) {
         let count = |of: &AtomicU32| of.load(Ordering::Relaxed);
         (count(&self.in_flight.read_only), count(&self.in_flight.mutating))
+    }
+
+    /// Whether there are priorities and fairness.
+    pub fn is_fair(&self) -> bool {
+        self.options.enable_priority_and_fairness
     }
 
     pub fn rows(&self) -> Vec<Arc<Row>> {

@@ -14,11 +14,45 @@ use crate::{
 
 const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
+/// What is up once the server is ready, under upstream's names for those parts of it that this one has, in its order.
+const STARTED: [&str; 28] = [
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/storage-object-count-tracker-hook",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
+    "poststarthook/storage-readiness",
+    "poststarthook/start-legacy-token-tracking-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
+];
+
+type Passes = Box<dyn Fn() -> bool + Send + Sync>;
+
 struct Check {
     name: &'static str,
     /// It counts for `/readyz` alone.
     ready_only: bool,
-    passes: Box<dyn Fn() -> bool + Send + Sync>,
+    passes: Passes,
     /// By endpoint.
     told: [Told; ENDPOINTS.len()],
 }
@@ -62,16 +96,25 @@ impl Health {
         let ready = Arc::new(AtomicBool::new(false));
         let stopping = Arc::new(AtomicBool::new(false));
         let stops = stopping.clone();
-        let (synced, started) = (ready.clone(), ready.clone());
+        let reachable = Arc::new(reachable);
+        let started = || -> Passes {
+            let ready = ready.clone();
+            Box::new(move || ready.load(Ordering::Acquire))
+        };
+        let stored = || -> Passes {
+            let reachable = reachable.clone();
+            Box::new(move || reachable())
+        };
         let check = |name, ready_only, passes| Check { name, ready_only, passes, told: Default::default() };
-        let checks = vec![
-            check("ping", false, Box::new(|| true) as Box<dyn Fn() -> bool + Send + Sync>),
+        let mut checks = vec![
+            check("ping", false, Box::new(|| true)),
             check("log", false, Box::new(|| true)),
-            check("etcd", false, Box::new(reachable)),
-            check("informer-sync", true, Box::new(move || synced.load(Ordering::Acquire))),
-            check("poststarthook/rbac/bootstrap-roles", false, Box::new(move || started.load(Ordering::Acquire))),
-            check("shutdown", true, Box::new(move || !stops.load(Ordering::Acquire))),
+            check("etcd", false, stored()),
+            check("etcd-readiness", true, stored()),
+            check("informer-sync", true, started()),
         ];
+        checks.extend(STARTED.map(|name| check(name, false, started())));
+        checks.push(check("shutdown", true, Box::new(move || !stops.load(Ordering::Acquire))));
         Self { checks, ready, stopping }
     }
 

@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod call;
 pub mod codec;
+mod components;
 pub mod connect;
 pub mod custom;
 pub mod discovery;

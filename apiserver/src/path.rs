@@ -19,6 +19,7 @@ use crate::{
     },
     discovery::{AGGREGATED, Aggregated, Documents},
     error::{ApiError, Result},
+    flow::{self, Flow},
     openapi::{self, CustomTypes, OpenApi},
     pipeline::Apiserver,
     registry::Table,
@@ -52,6 +53,8 @@ pub async fn answer(server: &Apiserver, call: &mut Call) -> Result<Answer> {
         "/flagz" => Some(zpages::flags(call, &server.flags)?),
         "/statusz" => Some(zpages::status(call, server.started, server.world.now(), &paths(server)?)?),
         "/metrics" | "/metrics/slis" => Some(metrics(server, call)?),
+        "/debug/api_priority_and_fairness/dump_priority_levels" => fairness(server, flow::dump::levels),
+        "/debug/api_priority_and_fairness/dump_queues" => fairness(server, flow::dump::queues),
         _ => match path.split('/').nth(1).unwrap_or_default() {
             "healthz" | "livez" | "readyz" => health(server, call, &path),
             "version" => Some(version(call)?),
@@ -87,6 +90,12 @@ fn metrics(server: &Apiserver, call: &Call) -> Result<Answer> {
         _ => server.metrics.text(server).map_err(ApiError::internal)?,
     };
     Ok(answer::text(StatusCode::OK, text))
+}
+
+/// A table of what flow control does, if it does anything.
+fn fairness(server: &Apiserver, table: fn(&Flow) -> String) -> Option<Answer> {
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    server.flow.is_fair().then(|| answer::with(StatusCode::OK, plain, table(&server.flow)))
 }
 
 /// Which paths there are beside those of the kinds.

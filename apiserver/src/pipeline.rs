@@ -19,6 +19,7 @@ use crate::{
         gzip,
         negotiate::{self, Offer},
     },
+    components::Components,
     connect::{self, Connector},
     custom::CustomKinds,
     flow::Flow,
@@ -47,6 +48,7 @@ pub struct Apiserver {
     pub connector: Option<Connector>,
     pub aggregator: Aggregator,
     pub custom: Arc<CustomKinds>,
+    pub components: Components,
     /// Those that it was started with.
     pub flags: Flags,
     pub started: Timestamp,
@@ -132,7 +134,8 @@ impl Apiserver {
         }
         let route = route::find(&table, &call.method, &call.info);
         // A watch that there is not is still the GET of a list that there is.
-        let is_served = matches!(route, Ok(Route::Resource(_))) || call.info.verb == "watch";
+        let is_served =
+            matches!(route, Ok(Route::Resource(_))) || (call.info.verb == "watch" && !call.info.verb_in_path);
         if let Some(words) = deprecation(&call.info).filter(|_| is_served) {
             call.audit.annotate("k8s.io/deprecated", "true");
             call.warnings.push(words);

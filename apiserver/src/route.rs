@@ -69,7 +69,17 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
         Some(Subresource::Other { verbs, .. }) => verbs.contains(&info.verb.as_str()),
     };
     if !allowed {
-        return Err(not_allowed());
+        return Err(match subresource {
+            None if info.verb == "watch" && definition.verbs.contains(&Verb::List) => match info.verb_in_path {
+                true => not_found(),
+                // As upstream, the list knows that it is asked for what it is not good for.
+                false => {
+                    let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: "" };
+                    ApiError::method_not_allowed(on, "watch")
+                }
+            },
+            _ => not_allowed(),
+        });
     }
     Ok(Route::Resource(Target { definition, subresource }))
 }

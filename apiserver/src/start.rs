@@ -33,6 +33,7 @@ use crate::{
         presence,
     },
     cache::Cache,
+    components::Components,
     connect::Connector,
     custom::{CustomKinds, control},
     encryption::{self, EncryptedStore},
@@ -343,6 +344,7 @@ impl Apiserver {
             audit: guards.audit,
             flow,
             custom,
+            components: Components::default(),
             flags: guards.flags,
             started,
         }))

@@ -119,7 +119,7 @@ pub fn listed(
         return answer::list(form, definition, listing);
     }
     let metadata = table::Metadata {
-        resource_version: listing.revision.to_string(),
+        resource_version: listing.version(),
         next: listing.next,
         remaining_item_count: listing.remaining.map(|remaining| remaining as u64),
     };

@@ -98,6 +98,8 @@ fn page(call: &Call, kind: &'static str, fields: impl Serialize, text: &str) -> 
     let page = Page { kind, api_version, metadata: Metadata { name: NAME }, fields };
     let json = serde_json::to_vec(&page).map_err(ApiError::internal)?;
     let mut answer = answer::json_text(StatusCode::OK, form, json)?;
+    let media = format!("{};g={};v={version};as={kind}", form.media.name(), negotiate::PAGES);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::try_from(media).map_err(ApiError::internal)?);
     if version != VERSIONS[0] {
         let why = format!("This version of the {called} endpoint is deprecated. Please use a newer version.");
         answer.headers_mut().extend(crate::warning::headers(&[why]).into_iter().map(|why| (header::WARNING, why)));

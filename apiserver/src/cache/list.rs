@@ -38,6 +38,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The resourceVersion; what is made when it is asked for has none.
+    pub fn version(&self) -> String {
+        if self.revision == 0 { String::new() } else { self.revision.to_string() }
+    }
+
     /// The same with the objects as a version of their kind shows them.
     pub fn of(mut self, definition: &Arc<Definition>) -> Result<Self> {
         if definition.is_custom() {

@@ -122,6 +122,11 @@ impl Object {
         Self::parse("", &typed::json(value), revision)
     }
 
+    /// An object that is made when it is asked for: nothing is at any revision.
+    pub fn made(value: &Value) -> Result<Self> {
+        Self::parse("", &typed::json(value), 0)
+    }
+
     /// A custom resource in the form that a version of its kind shows.
     pub fn shown(value: &Value, revision: Revision) -> Result<Self> {
         Ok(Self { is_form: true, ..Self::of(value, revision)? })
@@ -132,7 +137,8 @@ impl Object {
         let meta: Metadata = serde_json::from_str(outer.metadata.get()).map_err(|e| damaged(key, e))?;
         let begin = offset(stored, outer.metadata.get()) + 1;
         let is_alphabetical = !stored.starts_with(b"{\"kind\":");
-        let version = format!("\"resourceVersion\":\"{revision}\"");
+        let is_kept = revision > 0;
+        let version = if is_kept { format!("\"resourceVersion\":\"{revision}\"") } else { String::new() };
         let (cut, resume, lead, trail) = match (meta.resource_version, meta.uid) {
             (Some(old), _) => {
                 let value = offset(stored, old.get());
@@ -147,6 +153,7 @@ impl Object {
                 let end = offset(stored, uid.get()) + uid.get().len();
                 (end, end, ",", "")
             }
+            (None, None) if !is_kept => (begin, begin, "", ""),
             (None, None) => (begin, begin, "", if stored.get(begin) == Some(&b'}') { "" } else { "," }),
         };
         let mut out = Vec::with_capacity(stored.len() + version.len() + 2);

@@ -157,7 +157,10 @@ pub fn metadata_alone(definition: &Definition, object: &Value) -> Value {
 /// The metadata of a list.
 pub fn list_metadata(listing: &Listing) -> Value {
     let mut metadata = Map::new();
-    metadata.insert("resourceVersion".into(), listing.revision.to_string().into());
+    let version = listing.version();
+    if !version.is_empty() {
+        metadata.insert("resourceVersion".into(), version.into());
+    }
     if let Some(next) = &listing.next {
         metadata.insert("continue".into(), next.clone().into());
     }

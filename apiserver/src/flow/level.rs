@@ -15,7 +15,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     demand::Seen,
     estimate::Work,
-    queue::{Arrival, Dispatched, Lingering, Nanos, QueueSet, Queuing, Refusal, Seat, Ticket},
+    queue::{Arrival, Digest, Dispatched, Lingering, Nanos, QueueSet, Queuing, Refusal, Seat, Ticket},
     retry::Retry,
     share::{Claim, Limits, Shares},
 };
@@ -91,6 +91,8 @@ pub struct Counts {
     pub concurrency_limit: AtomicU64,
     pub queue_full: AtomicU64,
     pub timed_out: AtomicU64,
+    /// The client went away while they waited.
+    pub cancelled: AtomicU64,
     pub executing: AtomicU32,
     pub waiting: AtomicU32,
     pub waited_nanos: AtomicU64,
@@ -160,6 +162,10 @@ impl Level {
         }
     }
 
+    pub fn queues(&self) -> Vec<Digest> {
+        self.queues.lock().digests()
+    }
+
     pub fn seats_max(&self) -> u32 {
         self.seats_max.load(Ordering::Relaxed)
     }
@@ -200,8 +206,9 @@ impl Level {
         let Some(receiver) = receiver else { return Err(()) };
         let since = Instant::now();
         counts.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut waiting = Waiting { level: self, counts, ticket, receiver };
+        let mut waiting = Waiting { level: self, counts, ticket, receiver, is_over: false };
         let given = tokio::time::timeout(patience, &mut waiting.receiver).await;
+        waiting.is_over = true;
         let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         counts.waited_nanos.fetch_add(waited, Ordering::Relaxed);
         match given {
@@ -257,11 +264,13 @@ struct Waiting<'a> {
     counts: &'a Arc<Counts>,
     ticket: Ticket,
     receiver: oneshot::Receiver<Seat>,
+    is_over: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counts.cancelled.fetch_add((!self.is_over).into(), Ordering::Relaxed);
         let cancelled = self.level.queues.lock().cancel(self.ticket, self.level.now());
         if !cancelled && let Ok(seat) = self.receiver.try_recv() {
             self.level.leave(seat.unused());

@@ -50,7 +50,10 @@ impl Seat {
 /// Seats that are still taken after a request was answered; must be given back with [`QueueSet::release`].
 #[derive(Debug)]
 #[must_use]
-pub struct Lingering(u32);
+pub struct Lingering {
+    queue: Option<usize>,
+    seats: u32,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -85,19 +88,26 @@ struct Queue<W> {
     /// The work of all that wait here.
     waiting_work: i128,
     executing: u32,
+    /// Taken by what runs and what lingers.
+    seats: u32,
     /// The virtual time at which the next request of this queue begins.
     next_start: i128,
 }
 
 impl<W> Default for Queue<W> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), waiting_work: 0, executing: 0, next_start: 0 }
+        Self { waiting: VecDeque::new(), waiting_work: 0, executing: 0, seats: 0, next_start: 0 }
     }
 }
 
 impl<W> Queue<W> {
     fn is_active(&self) -> bool {
         self.executing > 0 || !self.waiting.is_empty()
+    }
+
+    /// Nothing waits here, runs or lingers.
+    fn is_unused(&self) -> bool {
+        !self.is_active() && self.seats == 0
     }
 
     /// A queue must not save up what it did not use before its oldest request came.
@@ -112,6 +122,20 @@ fn total(work: &Work) -> i128 {
     let lingering =
         i128::from(work.final_seats) * i128::try_from(work.additional_latency.as_nanos()).unwrap_or(i128::MAX);
     i128::from(work.initial_seats) * SERVICE_NANOS + lingering
+}
+
+/// What a queue looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    pub waiting: usize,
+    pub executing: u32,
+    pub seats: u32,
+    /// In virtual time, of seats times nanoseconds, as is the work.
+    pub next_start: i128,
+    /// Of those that wait: the seats they begin with, those they need at most, and their work.
+    pub initial_seats: u32,
+    pub max_seats: u32,
+    pub work: i128,
 }
 
 pub struct QueueSet<W> {
@@ -173,6 +197,19 @@ impl<W> QueueSet<W> {
         self.limit
     }
 
+    pub fn digests(&self) -> Vec<Digest> {
+        let digest = |queue: &Queue<W>| Digest {
+            waiting: queue.waiting.len(),
+            executing: queue.executing,
+            seats: queue.seats,
+            next_start: queue.next_start,
+            initial_seats: queue.waiting.iter().map(|waiting| waiting.work.initial_seats).sum(),
+            max_seats: queue.waiting.iter().map(|waiting| waiting.work.max_seats()).sum(),
+            work: queue.waiting_work,
+        };
+        self.queues.iter().map(digest).collect()
+    }
+
     /// The seats that are asked for.
     pub fn demand(&mut self) -> &mut Demand {
         &mut self.demand
@@ -195,7 +232,7 @@ impl<W> QueueSet<W> {
         while self.queues.len() < wanted {
             self.queues.push(Queue::default());
         }
-        while self.queues.len() > wanted && self.queues.last().is_some_and(|queue| !queue.is_active()) {
+        while self.queues.len() > wanted && self.queues.last().is_some_and(Queue::is_unused) {
             self.queues.pop();
         }
     }
@@ -285,6 +322,7 @@ impl<W> QueueSet<W> {
         if let Some(queue) = queue.and_then(|queue| self.queues.get_mut(queue)) {
             self.active += u32::from(!queue.is_active());
             queue.executing += 1;
+            queue.seats += work.max_seats();
             queue.next_start += total(&work);
         }
         self.note_demand();
@@ -375,7 +413,7 @@ impl<W> QueueSet<W> {
             queue.next_start -= i128::from(work.initial_seats) * (SERVICE_NANOS - took);
             queue.bound();
         }
-        let lingering = Lingering(work.max_seats());
+        let lingering = Lingering { queue, seats: work.max_seats() };
         if !work.additional_latency.is_zero() {
             return (Some(lingering), self.dispatch());
         }
@@ -384,7 +422,10 @@ impl<W> QueueSet<W> {
 
     pub fn release(&mut self, lingering: Lingering, now: Nanos) -> Dispatched<W> {
         self.pass(now);
-        self.seats -= lingering.0;
+        self.seats -= lingering.seats;
+        if let Some(queue) = lingering.queue.and_then(|queue| self.queues.get_mut(queue)) {
+            queue.seats -= lingering.seats;
+        }
         self.note_demand();
         let dispatched = self.dispatch();
         if self.queues.len() > self.queue_count() {

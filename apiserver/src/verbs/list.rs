@@ -1,9 +1,15 @@
 //! GET of many objects.
 
+use std::sync::Arc;
+
 use crate::{
-    cache::{Filter, list::PageRequest},
+    cache::{
+        Filter, Object,
+        list::{Listing, PageRequest},
+    },
     call::Call,
     codec::answer::Answer,
+    components,
     custom::convert,
     error::{ApiError, Result},
     options::ListOptions,
@@ -16,6 +22,12 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     let form = super::form(call, definition)?;
     let options = ListOptions::from_query(&call.query, definition, false)?;
     let filter = filter(call, target, &options)?;
+    if let Some(made) = components::made(server, definition).await? {
+        let mut objects = made.iter().map(|object| Object::made(object).map(Arc::new)).collect::<Result<Vec<_>>>()?;
+        objects.retain(|object| filter.matches(object));
+        let listing = Listing { objects, revision: 0, next: None, remaining: None };
+        return super::listed(server, call, form, definition, listing);
+    }
     let page = PageRequest { limit: options.limit, token: options.token.clone(), freshness: options.freshness()? };
     if filter.selects_own() {
         let all = server.world.cache.kind(definition).list(&filter.namespace);
