@@ -44,6 +44,8 @@ pub struct Call {
     pub audit_id: String,
     /// What the audit log is told.
     pub audit: Record,
+    /// It has not got past authorization.
+    pub is_refused: bool,
     /// By what flow control has judged it.
     pub flow: Option<Arc<Row>>,
 }
@@ -65,6 +67,7 @@ impl Call {
             body: parking_lot::Mutex::new(Some(body)),
             extensions: parts.extensions,
             warnings: Vec::new(),
+            is_refused: false,
             audit_id,
             audit: Record::default(),
             flow: None,

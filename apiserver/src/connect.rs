@@ -196,7 +196,7 @@ async fn find<K: crds::kind::Kind>(world: &World, resource: &str, namespace: &st
 
 async fn find_as<K: crds::kind::Kind>(world: &World, resource: &str, namespace: &str, name: &str) -> Result<K> {
     let found = world.get_live::<K>(namespace, name).await?;
-    found.ok_or_else(|| ApiError::not_found(Subject { group: "", resource, name }))
+    found.ok_or_else(|| ApiError::missing(Subject { group: "", resource, name }))
 }
 
 /// A log as it is, or as messages if the request asks for those.

@@ -97,6 +97,15 @@ impl ApiError {
         self.0.message.as_deref().unwrap_or("")
     }
 
+    /// An object that is asked for by a path is not there; where its name is one that none can have, that is told.
+    pub fn missing(on: Subject) -> Self {
+        let wrong = field::path_segment(on.name);
+        if wrong.is_empty() {
+            return Self::not_found(on);
+        }
+        Self::bad_request(format!("Name parameter invalid: {}: {}", field::quote(on.name), wrong.join(";")))
+    }
+
     pub fn not_found(on: Subject) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{} not found", on.quoted())).with_details(on.details())
     }

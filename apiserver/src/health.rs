@@ -169,12 +169,11 @@ impl Health {
         text.into_string()
     }
 
-    /// Forgets what the endpoints have told, and says so.
-    pub fn reset(&self) -> String {
+    /// Forgets what the endpoints have told.
+    pub fn reset(&self) {
         for told in self.checks.iter().flat_map(|check| &check.told) {
             [&told.passed, &told.failed].into_iter().for_each(|count| count.store(0, Ordering::Relaxed));
         }
-        "metrics reset\n".to_owned()
     }
 
     /// The answer to one of the paths, or to a single check below it. None: there is no such check.
@@ -186,7 +185,7 @@ impl Health {
         if let Some(single) = single {
             let check = checks.find(|check| check.name == single)?;
             return Some(if (check.passes)() {
-                answer::text(StatusCode::OK, "ok")
+                answer::plain(StatusCode::OK, "ok")
             } else {
                 answer::text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: not ready\n")
             });

@@ -91,11 +91,10 @@ fn verb(info: &RequestInfo) -> String {
 }
 
 impl Metrics {
-    /// Forgets the requests that it has counted, and says so.
-    pub fn reset(&self) -> String {
+    /// Forgets the requests that it has counted.
+    pub fn reset(&self) {
         self.requests.clear();
         self.durations.clear();
-        "metrics reset\n".to_owned()
     }
 
     /// Counts an answered request. `known`: its resource is served; of others nothing but the code is kept.

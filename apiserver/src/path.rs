@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ use crate::{
         Form,
         answer::{self, Answer},
         body::Body,
+        gzip,
         negotiate::{self, Offer},
     },
     discovery::{AGGREGATED, Aggregated, Documents},
@@ -29,6 +30,9 @@ use crate::{
 pub const VERSION: &str = "v1.36.3";
 
 const JSON: &str = "application/json";
+/// The form of metrics that Prometheus reads.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+const STARTED: HeaderName = HeaderName::from_static("process-start-time-unix");
 
 /// The paths that neither discovery nor health knows.
 const OTHERS: [&str; 12] = [
@@ -84,18 +88,25 @@ fn only_read(call: &Call, offered: &[&str]) -> Result<()> {
 fn metrics(server: &Apiserver, call: &Call) -> Result<Answer> {
     let of_health = call.info.path != "/metrics";
     let text = match call.method {
-        Method::DELETE if of_health => server.health.reset(),
-        Method::DELETE => server.metrics.reset(),
+        Method::DELETE => {
+            if of_health {
+                server.health.reset()
+            } else {
+                server.metrics.reset()
+            }
+            return Ok(answer::plain(StatusCode::OK, "metrics reset\n"));
+        }
         _ if of_health => server.health.indicators(),
         _ => server.metrics.text(server).map_err(ApiError::internal)?,
     };
-    Ok(answer::text(StatusCode::OK, text))
+    let mut answer = answer::with(StatusCode::OK, HeaderValue::from_static(METRICS), text);
+    answer.headers_mut().insert(STARTED, HeaderValue::from(server.started.as_second()));
+    Ok(if gzip::is_accepted(&call.headers) { gzip::whole(answer) } else { answer })
 }
 
 /// A table of what flow control does, if it does anything.
 fn fairness(server: &Apiserver, table: fn(&Flow) -> String) -> Option<Answer> {
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    server.flow.is_fair().then(|| answer::with(StatusCode::OK, plain, table(&server.flow)))
+    server.flow.is_fair().then(|| answer::plain(StatusCode::OK, table(&server.flow)))
 }
 
 /// Which paths there are beside those of the kinds.

@@ -26,7 +26,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     path::{self, Discovery},
-    request::RequestInfo,
+    request::{RequestInfo, is_decodable},
     route::{self, Route},
     timeout, verbs, warning,
     world::World,
@@ -58,6 +58,10 @@ impl Apiserver {
     /// Answers a request, whatever happens on its way.
     pub async fn serve(&self, request: http::Request<Incoming>) -> Response<Body> {
         let begun = std::time::Instant::now();
+        if !is_decodable(request.uri().path()) {
+            // As Go's server, which does not come to read the rest.
+            return answer::plain(StatusCode::BAD_REQUEST, "400 Bad Request".to_owned());
+        }
         let mut call = Call::new(request);
         let answered = AssertUnwindSafe(self.answer(&mut call)).catch_unwind().await;
         let mut answer = match answered {
@@ -100,7 +104,11 @@ impl Apiserver {
                 // As upstream, who cannot be told in a form of theirs is told as people are.
                 let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)
                     .unwrap_or(Form { pretty: true, ..Form::JSON });
-                answer::error(form, &error)
+                let mut answer = answer::error(form, &error);
+                if call.is_refused {
+                    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, answer::NO_SNIFF);
+                }
+                answer
             }
         }
     }
@@ -111,6 +119,7 @@ impl Apiserver {
             call.audit = audit.begin(call, authenticated.is_ok(), self.world.now()).await;
         }
         authenticated?;
+        call.is_refused = true;
         self.access.impersonate(call)?;
         // As upstream, before authorization: refusals, too, are work.
         let held = match self.flow.admit(call, &self.world).await {
@@ -123,6 +132,7 @@ impl Apiserver {
 
     async fn authorized(&self, call: &mut Call) -> crate::error::Result<Answer> {
         self.access.authorize(call).await?;
+        call.is_refused = false;
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
         }
@@ -136,7 +146,9 @@ impl Apiserver {
         // A watch that there is not is still the GET of a list that there is.
         let is_served =
             matches!(route, Ok(Route::Resource(_))) || (call.info.verb == "watch" && !call.info.verb_in_path);
-        if let Some(words) = deprecation(&call.info).filter(|_| is_served) {
+        let words = deprecation(&call.info).filter(|_| is_served);
+        // As upstream, the router, which looks at the types alone, warns of nothing.
+        if let Some(words) = words.filter(|_| negotiate::routable(&call.headers, negotiate::OBJECTS).is_ok()) {
             call.audit.annotate("k8s.io/deprecated", "true");
             call.warnings.push(words);
         }

@@ -14,7 +14,8 @@ pub struct Query(Vec<(String, String)>);
 
 impl Query {
     pub fn parse(query: &str) -> Self {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        // As Go's parser, which leaves out what it cannot read.
+        let pairs = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';') && is_decodable(pair));
         Self(
             pairs
                 .map(|pair| {
@@ -41,6 +42,11 @@ impl Query {
     pub fn flag(&self, name: &str) -> bool {
         self.first(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
+}
+
+/// Whether all its percent encoding is one.
+pub fn is_decodable(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Undoes percent encoding; what is not valid stays as it is.

@@ -386,8 +386,12 @@ impl Writer<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let warned = self.warnings.len();
             let Some(there) = current else {
-                let Missing::Create(allowed) = missing else { return Err(ApiError::not_found(self.subject())) };
-                return self.create_missing(source, allowed).await;
+                return match missing {
+                    Missing::Create(allowed) if crds::field::path_segment(self.name).is_empty() => {
+                        self.create_missing(source, allowed).await
+                    }
+                    _ => Err(ApiError::missing(self.subject())),
+                };
             };
             match self.change(source, &there).await? {
                 Ok(written) => return Ok(written),

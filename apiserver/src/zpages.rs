@@ -91,8 +91,7 @@ pub fn flags(call: &Call, flags: &Flags) -> Result<Answer> {
 fn page(call: &Call, kind: &'static str, fields: impl Serialize, text: &str) -> Result<Answer> {
     let called = kind.to_lowercase();
     let Some((form, version)) = negotiate::page(&call.headers, &call.query, kind, &VERSIONS)? else {
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        return Ok(answer::with(StatusCode::OK, plain, format!("\n{NAME} {called}\n{WARNING}\n{text}")));
+        return Ok(answer::plain(StatusCode::OK, format!("\n{NAME} {called}\n{WARNING}\n{text}")));
     };
     let api_version = format!("{}/{version}", negotiate::PAGES);
     let page = Page { kind, api_version, metadata: Metadata { name: NAME }, fields };

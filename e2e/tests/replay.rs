@@ -19,6 +19,7 @@ fn folder() -> PathBuf {
 
 async fn server(data: &Path) -> (apiserver::start::Running, Server) {
     let mut config = e2e::passing_server(data);
+    config.names.host = "replay".to_owned();
     // The range of the recorded server.
     config.service_range = "10.0.0.0/16".parse().unwrap();
     let running = Apiserver::start(config).await.unwrap();

@@ -30,10 +30,20 @@ pub fn with(code: StatusCode, content_type: HeaderValue, body: impl Into<Body>) 
     answer
 }
 
+/// Tells a browser to believe what type a body is said to be of.
+pub const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
 pub fn text(code: StatusCode, text: impl Into<Body>) -> Answer {
-    let mut answer = with(code, HeaderValue::from_static("text/plain; charset=utf-8"), text);
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut answer = plain(code, text);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
     answer
+}
+
+/// Text that a browser may take for something else.
+pub fn plain(code: StatusCode, text: impl Into<Body>) -> Answer {
+    with(code, PLAIN, text)
 }
 
 fn of_media(code: StatusCode, media: Media, body: impl Into<Body>) -> Answer {

@@ -35,6 +35,14 @@ pub fn compressed(answer: Answer) -> Answer {
     Answer::from_parts(parts, Body::chunks(gzip(chunks)))
 }
 
+/// The answer with its body compressed, whatever its size.
+pub fn whole(answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    let Body::Full(bytes) = body else { return Answer::from_parts(parts, body) };
+    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    Answer::from_parts(parts, Body::chunks(gzip(Box::pin(steps(bytes)))))
+}
+
 fn steps(mut bytes: Bytes) -> impl futures::Stream<Item = Bytes> + Send + Sync {
     stream::iter(std::iter::from_fn(move || {
         let step = bytes.split_to(bytes.len().min(STEP_BYTES));

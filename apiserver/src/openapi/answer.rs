@@ -29,11 +29,11 @@ pub fn answer(
 ) -> Option<Response<Bytes>> {
     match path.strip_prefix("/openapi/")? {
         "v2" => Some(match choose(headers, &[JSON, V2_PROTOBUF_OLD, V2_PROTOBUF]) {
-            None => plain(StatusCode::NOT_ACCEPTABLE),
-            Some(JSON) => vary(send(openapi.v2(), JSON, headers)),
-            Some(_) => vary(send(openapi.v2_protobuf(), V2_PROTOBUF, headers)),
+            None => compressible(vary(plain(StatusCode::NOT_ACCEPTABLE))),
+            Some(JSON) => compressible(vary(send(openapi.v2(), JSON, headers))),
+            Some(_) => compressible(vary(send(openapi.v2_protobuf(), V2_PROTOBUF, headers))),
         }),
-        "v3" => Some(send(openapi.index(), JSON, headers)),
+        "v3" => Some(merged(openapi.index(), headers)),
         rest => {
             let root = rest.strip_prefix("v3/")?;
             let Some(document) = openapi.v3(root) else { return Some(plain(StatusCode::NOT_FOUND)) };
@@ -72,7 +72,10 @@ fn versioned(
 
 /// Answers with a document that is not one of ours alone.
 pub fn merged(document: &Document, headers: &HeaderMap) -> Response<Bytes> {
-    send(document, JSON, headers)
+    // As upstream, which does not say what it is, nor in which state.
+    let mut response = send(document, "text/plain; charset=utf-8", headers);
+    response.headers_mut().remove(ETAG);
+    response
 }
 
 fn send(document: &Document, media: &'static str, headers: &HeaderMap) -> Response<Bytes> {
@@ -126,6 +129,12 @@ fn plain(status: StatusCode) -> Response<Bytes> {
 
 fn vary(mut response: Response<Bytes>) -> Response<Bytes> {
     set(&mut response, VARY, "Accept");
+    response
+}
+
+/// As upstream, of version 2 alone.
+fn compressible(mut response: Response<Bytes>) -> Response<Bytes> {
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     response
 }
 

@@ -140,7 +140,7 @@ impl Evicting<'_> {
     async fn pod(&self) -> Result<Pod> {
         let (namespace, name) = (self.writer.namespace, self.writer.name);
         let live = self.server.world.get_live::<Pod>(namespace, name).await?;
-        live.ok_or_else(|| ApiError::not_found(self.writer.subject()))
+        live.ok_or_else(|| ApiError::missing(self.writer.subject()))
     }
 
     fn budgets(&self, pod: &Pod) -> Result<Vec<PodDisruptionBudget>> {

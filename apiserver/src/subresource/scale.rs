@@ -169,7 +169,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target, paths:
             server.world.cache.wait_until_current().await?;
             let object = server.world.object(&definition, &call.info.namespace_of(&definition), &call.info.name);
             let on = Subject { group: &definition.gvk.group, resource: &definition.plural, name: &call.info.name };
-            let object = object.ok_or_else(|| ApiError::not_found(on))?;
+            let object = object.ok_or_else(|| ApiError::missing(on))?;
             convert::prepare(&server.world, [&object], &definition).await?;
             let object = object.value_as(&definition)?;
             if definition.is_custom() && at(&object, &paths.replicas).is_none() {

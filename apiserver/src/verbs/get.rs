@@ -37,7 +37,7 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
     if object.is_none() {
         cache.check_readable(&definition.storage_prefix, &namespace, Some(on.name)).await?;
     }
-    let object = object.ok_or_else(|| ApiError::not_found(on))?;
+    let object = object.ok_or_else(|| ApiError::missing(on))?;
     convert::prepare(&server.world, [&object], definition).await?;
     super::shown(server, call, StatusCode::OK, form, definition, &Shown::Stored(object.form(definition)?))
 }

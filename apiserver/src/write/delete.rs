@@ -46,7 +46,7 @@ impl Writer<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let Some(there) = current else {
                 // Others who saw the mark may have been faster to take away what was to go at once.
-                let Some(there) = marked else { return Err(ApiError::not_found(self.subject())) };
+                let Some(there) = marked else { return Err(ApiError::missing(self.subject())) };
                 let object = self.world.cache.object(&there.entry)?;
                 return self.deleted(self.shown(object).await?, &there, true, false);
             };
