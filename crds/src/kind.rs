@@ -310,6 +310,9 @@ pub trait Kind:
 {
     const ABOUT: About;
 
+    /// Whole objects of other kinds are in its spec: their types tell what kind they are of, whether that was given or not.
+    const HOLDS_OBJECTS: bool = false;
+
     /// `spec.selector` is a LabelSelector that must be given: its type cannot tell a missing one from an empty one, so
     /// an empty one is decoded with an empty map of labels.
     const NEEDS_SELECTOR: bool = false;

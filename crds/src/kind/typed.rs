@@ -39,7 +39,7 @@ impl<K: Kind> Typed<K> {
         let marked = K::NEEDS_SELECTOR.then(|| with_marked_selector(object)).flatten();
         let whole = marked.as_ref().unwrap_or(object);
         if let Ok(typed) = K::deserialize(Lean::Object(whole)) {
-            let says_kind = ["apiVersion", "kind"].iter().all(|name| object.get(name).is_some());
+            let says_kind = !K::HOLDS_OBJECTS && ["apiVersion", "kind"].iter().all(|name| object.get(name).is_some());
             return Ok((typed, says_kind));
         }
         let filled = condition::with_zero_times(whole);

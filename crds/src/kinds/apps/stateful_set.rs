@@ -42,6 +42,7 @@ impl Kind for StatefulSet {
         generation: Generation::Spec,
         ..About::new("statefulsets", "statefulset")
     };
+    const HOLDS_OBJECTS: bool = true;
     const NEEDS_SELECTOR: bool = true;
 
     fn validate_name(name: &str) -> Vec<String> {
@@ -302,9 +303,18 @@ mod tests {
     #[test]
     fn claim_templates_are_claims_whatever_they_say() {
         let claim = json!({"apiVersion": "x", "kind": "y", "metadata": {"name": "c"}});
-        let mut object = json!({"metadata": {"name": "s"}, "spec": {"volumeClaimTemplates": [claim]}});
-        Definition::of::<StatefulSet>().rules.set_defaults(&mut object).unwrap();
-        let claim = &object["spec"]["volumeClaimTemplates"][0];
+        let mut object = json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s"},
+            "spec": {"volumeClaimTemplates": [claim]},
+        });
+        let rules = &Definition::of::<StatefulSet>().rules;
+        rules.set_defaults(&mut object).unwrap();
+        let made = object.clone();
+        let claim = &mut object["spec"]["volumeClaimTemplates"][0];
         assert_eq!((&claim["apiVersion"], &claim["kind"]), (&json!("v1"), &json!("PersistentVolumeClaim")));
+        // As in protobuf, where nothing else is left to be set.
+        claim.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
+        rules.set_defaults(&mut object).unwrap();
+        assert_eq!(object, made);
     }
 }
