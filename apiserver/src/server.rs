@@ -6,6 +6,7 @@ mod streams;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
+use crds::user::User;
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::Frame;
@@ -269,8 +270,13 @@ impl InProcess {
 
 impl Apiserver {
     /// A service whose requests are made by this user.
-    pub fn service(self: &Arc<Self>, user: crds::user::User) -> InProcess {
+    pub fn service(self: &Arc<Self>, user: User) -> InProcess {
         InProcess { apiserver: self.clone(), identity: Identity(Arc::new(user)), agent: None }
+    }
+
+    /// A service for what the server does by itself.
+    pub fn own_service(self: &Arc<Self>) -> InProcess {
+        self.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crds::user::User;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -33,7 +32,7 @@ pub enum EnsureError {
 
 /// Makes all objects that a cluster must have, and brings those that are there up to date.
 pub async fn ensure(apiserver: &Arc<Apiserver>, cluster: &Cluster, now: Timestamp) -> Result<(), EnsureError> {
-    let service = apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]));
+    let service = apiserver.own_service();
     let kinds = apiserver.world.registry.table();
     let [first, second] = waves(cluster, &kinds, now)?;
     for wave in [first, second, gone(&kinds)] {
@@ -48,7 +47,7 @@ pub async fn ensure(apiserver: &Arc<Apiserver>, cluster: &Cluster, now: Timestam
 
 /// Brings the endpoints of the `kubernetes` Service up to date.
 pub async fn endpoints(apiserver: &Arc<Apiserver>, cluster: &Cluster) -> Result<(), EnsureError> {
-    let service = apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]));
+    let service = apiserver.own_service();
     for wanted in network::kubernetes(cluster) {
         ensure_one(&service, &wanted, apiserver.world.now()).await?;
     }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use crds::user::User;
 use data_encoding::BASE32_NOPAD;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -68,10 +67,6 @@ impl Identity {
     }
 }
 
-fn service(apiserver: &Arc<Apiserver>) -> InProcess {
-    apiserver.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]))
-}
-
 /// Keeps the Lease until the server ends.
 pub async fn keep(server: Weak<Apiserver>, identity: Identity) {
     let mut held: Option<Value> = None;
@@ -82,7 +77,7 @@ pub async fn keep(server: Weak<Apiserver>, identity: Identity) {
     drop(first);
     loop {
         let Some(apiserver) = server.upgrade() else { return };
-        let service = service(&apiserver);
+        let service = apiserver.own_service();
         let now = apiserver.world.now();
         held = match renew(&service, &identity, held, now).await {
             Ok(lease) => lease,
@@ -142,7 +137,7 @@ fn is_expired(lease: &Lease, now: Timestamp) -> bool {
 
 /// Takes the Lease away: the server ends.
 pub async fn withdraw(apiserver: &Arc<Apiserver>, identity: &Identity) {
-    if let Err(error) = send(&service(apiserver), Method::DELETE, &identity.path(), None).await {
+    if let Err(error) = send(&apiserver.own_service(), Method::DELETE, &identity.path(), None).await {
         tracing::warn!(%error, "the Lease of this server stays for a while");
     }
 }

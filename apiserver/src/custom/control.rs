@@ -9,7 +9,6 @@ use std::{
 use crds::{
     kind::Gvk,
     kinds::apiextensions::condition::{ESTABLISHED, NAMES_ACCEPTED, is_true},
-    user::User,
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,7 +17,6 @@ use super::{CustomKinds, finalize, service, status};
 use crate::{
     bootstrap::ensure::{self, EnsureError},
     pipeline::Apiserver,
-    server::InProcess,
 };
 
 /// Before something that has failed is tried again.
@@ -116,10 +114,6 @@ impl Control {
     }
 }
 
-pub(super) fn service(server: &Arc<Apiserver>) -> InProcess {
-    server.service(User::named("system:apiserver", &[User::MASTERS, User::AUTHENTICATED]))
-}
-
 pub(super) const GROUP: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// Writes a definition with its status; false if somebody else was faster.
@@ -134,6 +128,6 @@ pub(super) async fn write_status<T: serde::Serialize>(
     body["kind"] = gvk.kind.clone().into();
     body["apiVersion"] = gvk.api_version().into();
     let path = format!("{GROUP}/{name}/status");
-    let answer: Option<Value> = ensure::send(&service(server), http::Method::PUT, &path, Some(body)).await?;
+    let answer: Option<Value> = ensure::send(&server.own_service(), http::Method::PUT, &path, Some(body)).await?;
     Ok(answer.is_some())
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::control::{Control, service};
+use super::control::Control;
 use crate::{
     bootstrap::{
         AUTOMANAGED, api_service_name, conditions_of_local_services,
@@ -44,7 +44,7 @@ pub async fn register(control: &Control, server: &Arc<Apiserver>, group: &str) -
 }
 
 async fn add(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), EnsureError> {
-    let (service, name) = (service(server), api_service_name(group, version));
+    let (service, name) = (server.own_service(), api_service_name(group, version));
     let path = format!("{COLLECTION}/{name}");
     let object = json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
@@ -69,7 +69,7 @@ async fn add(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), 
 
 /// Only what was registered for a definition goes with it.
 async fn remove(server: &Arc<Apiserver>, group: &str, version: &str) -> Result<(), EnsureError> {
-    let (service, path) = (service(server), format!("{COLLECTION}/{}", api_service_name(group, version)));
+    let (service, path) = (server.own_service(), format!("{COLLECTION}/{}", api_service_name(group, version)));
     let Some(existing) = send(&service, Method::GET, &path, None).await? else { return Ok(()) };
     if existing["metadata"]["labels"][AUTOMANAGED] != "true" {
         return Ok(());
