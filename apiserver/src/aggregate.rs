@@ -33,6 +33,18 @@ pub struct Aggregator {
 /// An APIService as it was stored, and the server behind it; none for what is served here.
 type Compiled = (Arc<Object>, Option<Arc<Remote>>);
 
+/// All APIServices, those of this server among them, and whether they are available.
+pub fn availability(world: &World) -> Vec<(String, bool)> {
+    let services = world.cache.prefix(APIService::ABOUT.storage_prefix).list("");
+    let told = services.iter().filter_map(|object| {
+        let status = object.decode::<APIService>().ok()?.status;
+        let conditions = status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
+        let mut available = conditions.filter(|condition| condition.type_ == "Available");
+        Some((object.name.to_string(), available.any(|condition| condition.status == "True")))
+    });
+    told.collect()
+}
+
 impl Aggregator {
     /// Tells other servers who calls, with the front proxy's certificate.
     pub fn identify(&self, identity: Identity) {

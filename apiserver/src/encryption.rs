@@ -169,6 +169,10 @@ impl Store for EncryptedStore {
         self.0.store.is_reachable()
     }
 
+    fn size_bytes(&self) -> Option<u64> {
+        self.0.store.size_bytes()
+    }
+
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>> {
         self.0.store.oldest()
     }

@@ -1,20 +1,36 @@
 //! `/metrics`: requests, watches and stored objects, under upstream's names.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crds::kind::Definition;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text as encoding},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use self::text::{Kind, Text};
-use crate::{path, pipeline::Apiserver, request::RequestInfo, world::World};
+use crate::{
+    aggregate,
+    codec::{answer::Answer, body::Body},
+    path,
+    pipeline::Apiserver,
+    request::RequestInfo,
+    world::World,
+};
 
 pub mod admission;
+pub mod buckets;
+pub mod elsewhere;
 mod flow;
 mod process;
+pub mod store;
 pub mod text;
 
 /// Upstream's buckets of request durations, in seconds.
@@ -23,51 +39,143 @@ const SECONDS: [f64; 23] = [
     45.0, 60.0,
 ];
 
+/// The same for what the server itself takes.
+const SLI_SECONDS: [f64; 21] =
+    [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+const ANSWER_BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+/// Upstream's buckets of how long certificates are still good, in seconds.
+const CERTIFICATE_SECONDS: [f64; 14] = [
+    0.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    21600.0,
+    43200.0,
+    86400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
-    verb: String,
+    verb: &'static str,
     group: String,
     version: String,
     resource: String,
     subresource: String,
     scope: &'static str,
     component: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Run {
+    #[prometheus(flatten)]
+    labels: Labels,
+    /// `All`, or nothing.
+    dry_run: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Counted {
-    verb: String,
+    #[prometheus(flatten)]
+    run: Run,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Deprecated {
     group: String,
     version: String,
     resource: String,
     subresource: String,
-    scope: &'static str,
-    component: &'static str,
-    code: u16,
+    /// No version of Kubernetes is known in which it will be gone.
+    removed_release: &'static str,
 }
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<Counted, Counter>,
-    durations: Family<Labels, Histogram, fn() -> Histogram>,
+    durations: Histograms<Run>,
+    /// Without what others took of them.
+    own: Histograms<Labels>,
+    sizes: Histograms<Labels>,
+    deprecated: Family<Deprecated, Gauge>,
+    /// How many failed, and how many did not.
+    authentications: [AtomicU64; 2],
+    /// The same of what users may do.
+    authorizations: [AtomicU64; 2],
+    certificates: Histogram,
+    pub store: store::Requests,
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(SECONDS)
+/// What an answered request was.
+pub struct Answered<'a> {
+    pub info: &'a RequestInfo,
+    /// Its resource is served; of others nothing but the code is kept.
+    pub known: bool,
+    pub is_apply: bool,
+    pub dry_run: bool,
+    pub took: Duration,
+    /// Of that, what others took.
+    pub elsewhere: Duration,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let requests = Family::default();
-        let durations = Family::new_with_constructor(histogram as fn() -> Histogram);
-        registry.register("apiserver_request", "Counter of apiserver requests", requests.clone());
+        let histograms = |make: fn() -> Histogram| make;
+        let this = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(histograms(|| Histogram::new(SECONDS))),
+            own: Family::new_with_constructor(histograms(|| Histogram::new(SLI_SECONDS))),
+            sizes: Family::new_with_constructor(histograms(|| Histogram::new(ANSWER_BYTES))),
+            deprecated: Family::default(),
+            authentications: Default::default(),
+            authorizations: Default::default(),
+            certificates: Histogram::new(CERTIFICATE_SECONDS),
+            store: store::Requests::default(),
+            registry: Mutex::default(),
+        };
+        // The library ends each of these texts with a full stop.
+        registry.register(
+            "apiserver_request",
+            "[STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code",
+            this.requests.clone(),
+        );
         registry.register(
             "apiserver_request_duration_seconds",
-            "Response latency distribution in seconds",
-            durations.clone(),
+            "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component",
+            this.durations.clone(),
         );
-        Self { registry: Mutex::new(registry), requests, durations }
+        registry.register(
+            "apiserver_request_sli_duration_seconds",
+            "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component",
+            this.own.clone(),
+        );
+        registry.register(
+            "apiserver_response_sizes",
+            "[STABLE] Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component",
+            this.sizes.clone(),
+        );
+        registry.register(
+            "apiserver_requested_deprecated_apis",
+            "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release",
+            this.deprecated.clone(),
+        );
+        registry.register(
+            "apiserver_client_certificate_expiration_seconds",
+            "[ALPHA] Distribution of the remaining lifetime on the certificate used to authenticate a request",
+            this.certificates.clone(),
+        );
+        this.store.register(&mut registry);
+        Self { registry: Mutex::new(registry), ..this }
     }
 }
 
@@ -80,13 +188,55 @@ fn scope(info: &RequestInfo) -> &'static str {
     }
 }
 
-/// As upstream writes verbs. Other paths are counted together, lest clients could make up series without end.
-fn verb(info: &RequestInfo) -> String {
-    match (info.is_resource, info.verb.as_str()) {
-        (true, "create") => "POST".into(),
-        (true, "update") => "PUT".into(),
-        (true, verb) => verb.to_uppercase(),
-        (false, _) => "GET".into(),
+/// As upstream writes verbs. Other paths, and methods that are none, are counted together, lest clients could make up
+/// series without end.
+fn verb(info: &RequestInfo, is_apply: bool) -> &'static str {
+    if !info.is_resource {
+        return "GET";
+    }
+    match info.verb.as_str() {
+        _ if matches!(info.subresource.as_str(), "attach" | "exec" | "portforward" | "proxy") => "CONNECT",
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" if is_apply => "APPLY",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    }
+}
+
+/// Notes how long an answer is, once all of it is sent.
+fn sized(answer: Answer, sizes: &Histogram) -> Answer {
+    match answer.body() {
+        Body::Empty => sizes.observe(0.0),
+        Body::Full(bytes) => sizes.observe(bytes.len() as f64),
+        Body::Chunks(_) => {
+            let mut size = Size { bytes: 0, sizes: sizes.clone() };
+            return answer.map(|body| body.inspected(move |chunk| size.add(chunk.len())));
+        }
+        Body::Relay(_) => {}
+    }
+    answer
+}
+
+struct Size {
+    bytes: usize,
+    sizes: Histogram,
+}
+
+impl Size {
+    const fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Size {
+    fn drop(&mut self) {
+        self.sizes.observe(self.bytes as f64);
     }
 }
 
@@ -95,13 +245,42 @@ impl Metrics {
     pub fn reset(&self) {
         self.requests.clear();
         self.durations.clear();
+        self.own.clear();
+        self.sizes.clear();
     }
 
-    /// Counts an answered request. `known`: its resource is served; of others nothing but the code is kept.
-    pub fn record(&self, info: &RequestInfo, known: bool, code: u16, took: Duration) {
+    /// Somebody has said who they are, or tried to.
+    pub fn authenticated(&self, success: bool) {
+        self.authentications[usize::from(success)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many seconds of the client's certificate are left.
+    pub fn identified(&self, left: f64) {
+        self.certificates.observe(left);
+    }
+
+    pub fn authorized(&self, allowed: bool) {
+        self.authorizations[usize::from(allowed)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody uses what may not be there for ever.
+    pub fn deprecated(&self, info: &RequestInfo) {
+        let labels = Deprecated {
+            group: info.group.clone(),
+            version: info.version.clone(),
+            resource: info.resource.clone(),
+            subresource: info.subresource.clone(),
+            removed_release: "",
+        };
+        self.deprecated.get_or_create(&labels).set(1);
+    }
+
+    /// Counts an answered request.
+    pub fn record(&self, answered: &Answered<'_>, answer: Answer) -> Answer {
+        let Answered { info, known, is_apply, dry_run, took, elsewhere } = *answered;
         let text = |text: &str| if known { text.to_owned() } else { String::new() };
         let labels = Labels {
-            verb: verb(info),
+            verb: verb(info, is_apply),
             group: text(&info.group),
             version: text(&info.version),
             resource: text(&info.resource),
@@ -109,12 +288,19 @@ impl Metrics {
             scope: if known { scope(info) } else { "" },
             component: "apiserver",
         };
-        if info.verb != "watch" {
-            self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+        let code = answer.status().as_u16();
+        let is_read = info.is_resource && matches!(info.verb.as_str(), "get" | "list");
+        let answer = if is_read { sized(answer, &self.sizes.get_or_create(&labels)) } else { answer };
+        let is_watch = info.verb == "watch";
+        if !is_watch {
+            self.own.get_or_create(&labels).observe(took.saturating_sub(elsewhere).as_secs_f64());
         }
-        let Labels { verb, group, version, resource, subresource, scope, component } = labels;
-        let counted = Counted { verb, group, version, resource, subresource, scope, component, code };
-        self.requests.get_or_create(&counted).inc();
+        let run = Run { labels, dry_run: if dry_run { "All" } else { "" } };
+        if !is_watch {
+            self.durations.get_or_create(&run).observe(took.as_secs_f64());
+        }
+        self.requests.get_or_create(&Counted { run, code }).inc();
+        answer
     }
 
     /// The text that is scraped.
@@ -126,6 +312,18 @@ impl Metrics {
         drop(registry);
         text.append(&counted);
         text.append(&server.admission.durations().text()?);
+        let help = "[ALPHA] Counter of authenticated attempts.";
+        of_attempts(
+            text.family("authentication_attempts", Kind::Counter, help),
+            ["failure", "success"],
+            &self.authentications,
+        );
+        let help = "[ALPHA] Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'.";
+        of_attempts(
+            text.family("authorization_attempts_total", Kind::Counter, help),
+            ["denied", "allowed"],
+            &self.authorizations,
+        );
         of_kinds(&server.world, &mut text);
         let (read_only, mutating) = server.flow.in_flight();
         let help = "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.";
@@ -140,11 +338,28 @@ impl Metrics {
             let help = "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.";
             text.family("apiserver_audit_error_total", Kind::Counter, help).sample(&[("plugin", "log")], lost);
         }
+        if let Some(bytes) = server.world.store.size_bytes() {
+            let help = "Size of the storage database file physically allocated in bytes.";
+            let mut family = text.family("apiserver_storage_size_bytes", Kind::Gauge, help);
+            family.sample(&[("storage_cluster_id", "etcd-0")], bytes);
+        }
+        let help = "Gauge of APIServices which are marked as unavailable broken down by APIService name.";
+        let mut family = text.family("aggregator_unavailable_apiservice", Kind::Gauge, help);
+        for (name, is_available) in aggregate::availability(&server.world) {
+            family.sample(&[("name", &name)], u8::from(!is_available));
+        }
         process::write(&mut text);
         let help = "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
-        let mut family = text.family("kubernetes_build_info", Kind::Gauge, help);
-        family.sample(&[("git_version", path::VERSION), ("major", "1"), ("minor", "36"), ("compiler", "rustc")], 1);
+        let build = path::build();
+        let labels: Vec<_> = build.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        text.family("kubernetes_build_info", Kind::Gauge, help).sample(&labels, 1);
         Ok(text.into_string())
+    }
+}
+
+fn of_attempts(mut family: text::Family<'_>, results: [&str; 2], counts: &[AtomicU64; 2]) {
+    for (result, count) in results.iter().zip(counts) {
+        family.sample(&[("result", result)], count.load(Ordering::Relaxed));
     }
 }
 
@@ -176,13 +391,24 @@ fn of_kinds(world: &World, text: &mut Text) {
     let help = "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.";
     let mut family = text.family("apiserver_longrunning_requests", Kind::Gauge, help);
     for (definition, kind) in kinds.iter().filter(|(_, kind)| kind.watcher_count() > 0) {
-        let labels = [("verb", "WATCH"), ("component", "apiserver"), ("subresource", "")];
+        let labels = [("verb", "WATCH"), ("component", "apiserver"), ("subresource", ""), ("scope", "")];
         family.sample(&[&labels[..], &of(definition)].concat(), kind.watcher_count());
     }
+    let told = || kinds.iter().filter(|(_, kind)| kind.told().count() > 0);
     let mut family =
         text.family("apiserver_watch_events_total", Kind::Counter, "Number of events sent in watch clients");
-    for (definition, kind) in kinds.iter().filter(|(_, kind)| kind.told() > 0) {
-        family.sample(&of(definition), kind.told());
+    told().for_each(|(definition, kind)| family.sample(&of(definition), kind.told().count()));
+    let mut family =
+        text.family("apiserver_watch_events_sizes", Kind::Histogram, "Watch event size distribution in bytes");
+    told().for_each(|(definition, kind)| kind.told().write(&mut family, &of(definition), 1.0));
+    let help = "Counter of events received in watch cache broken by resource type.";
+    let mut family = text.family("apiserver_watch_cache_events_received_total", Kind::Counter, help);
+    seen.clear();
+    for (definition, kind) in kinds.iter().filter(|(_, kind)| kind.received() > 0) {
+        let (group, resource) = (&*definition.gvk.group, &*definition.plural);
+        if seen.insert(format!("{resource}.{group}")) {
+            family.sample(&[("group", group), ("resource", resource)], kind.received());
+        }
     }
 }
 
@@ -200,7 +426,9 @@ mod tests {
         let metrics = Metrics::default();
         let info =
             RequestInfo { is_resource: true, verb: "list".into(), resource: "pods".into(), ..RequestInfo::default() };
-        metrics.record(&info, true, 200, Duration::from_millis(3));
+        let (took, elsewhere) = (Duration::from_millis(300), Duration::from_millis(280));
+        let answered = Answered { info: &info, known: true, is_apply: false, dry_run: false, took, elsewhere };
+        metrics.record(&answered, Answer::new(Body::Full("[]".into())));
         let mut text = Text::default();
         let registry = metrics.registry.lock().unwrap();
         let mut counted = String::new();
@@ -208,7 +436,16 @@ mod tests {
         text.append(&counted);
         text.append(&admission::Durations::default().text().unwrap());
         let text = text.into_string();
-        assert!(text.contains("apiserver_request_total{verb=\"LIST\""), "{text}");
+        let labels = "verb=\"LIST\",group=\"\",version=\"\",resource=\"pods\",subresource=\"\",scope=\"cluster\",component=\"apiserver\"";
+        for line in [
+            "# TYPE apiserver_request_total counter".to_owned(),
+            format!("apiserver_request_total{{{labels},dry_run=\"\",code=\"200\"}} 1"),
+            format!("apiserver_request_duration_seconds_bucket{{le=\"0.2\",{labels},dry_run=\"\"}} 0"),
+            format!("apiserver_request_sli_duration_seconds_bucket{{le=\"0.05\",{labels}}} 1"),
+            format!("apiserver_response_sizes_sum{{{labels}}} 2.0"),
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+        }
         assert!(!text.contains("# EOF"), "{text}");
     }
 }

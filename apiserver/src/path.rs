@@ -153,24 +153,26 @@ fn openid(server: &Apiserver, call: &Call) -> Result<Option<Answer>> {
 
 fn version(call: &Call) -> Result<Answer> {
     is_document(call, "/version", JSON)?;
-    let info = Info {
-        major: "1",
-        minor: "36",
-        emulation_major: "1",
-        emulation_minor: "36",
-        min_compatibility_major: "1",
-        min_compatibility_minor: "35",
-        git_version: VERSION,
-        git_commit: "",
-        git_tree_state: "clean",
-        build_date: "1970-01-01T00:00:00Z",
-        go_version: "none",
-        compiler: "rustc",
-        platform: format!("{}/{}", std::env::consts::OS, platform()),
-    };
+    let info = Info::own();
     // As upstream, whatever the client would rather have.
     let text = serde_json::to_string_pretty(&info).map_err(ApiError::internal)?;
     Ok(answer::with(StatusCode::OK, HeaderValue::from_static(JSON), text))
+}
+
+/// What metrics tell of the build.
+pub fn build() -> [(&'static str, String); 9] {
+    let info = Info::own();
+    [
+        ("build_date", info.build_date.to_owned()),
+        ("compiler", info.compiler.to_owned()),
+        ("git_commit", info.git_commit.to_owned()),
+        ("git_tree_state", info.git_tree_state.to_owned()),
+        ("git_version", info.git_version.to_owned()),
+        ("go_version", info.go_version.to_owned()),
+        ("major", info.major.to_owned()),
+        ("minor", info.minor.to_owned()),
+        ("platform", info.platform),
+    ]
 }
 
 /// What `/version` tells, in upstream's order.
@@ -190,6 +192,26 @@ struct Info {
     go_version: &'static str,
     compiler: &'static str,
     platform: String,
+}
+
+impl Info {
+    fn own() -> Self {
+        Self {
+            major: "1",
+            minor: "36",
+            emulation_major: "1",
+            emulation_minor: "36",
+            min_compatibility_major: "1",
+            min_compatibility_minor: "35",
+            git_version: VERSION,
+            git_commit: "",
+            git_tree_state: "clean",
+            build_date: "1970-01-01T00:00:00Z",
+            go_version: "none",
+            compiler: "rustc",
+            platform: format!("{}/{}", std::env::consts::OS, platform()),
+        }
+    }
 }
 
 /// The machine as Go names it.

@@ -11,6 +11,7 @@ use crate::{
     admission::Chain,
     aggregate::Aggregator,
     audit::Audit,
+    auth::certificate::Peer,
     call::{Call, Incoming},
     codec::{
         Form,
@@ -24,7 +25,7 @@ use crate::{
     custom::CustomKinds,
     flow::Flow,
     health::Health,
-    metrics::Metrics,
+    metrics::{Answered, Metrics, elsewhere},
     path::{self, Discovery},
     request::{RequestInfo, is_decodable},
     route::{self, Route},
@@ -63,7 +64,7 @@ impl Apiserver {
             return answer::plain(StatusCode::BAD_REQUEST, "400 Bad Request".to_owned());
         }
         let mut call = Call::new(request);
-        let answered = AssertUnwindSafe(self.answer(&mut call)).catch_unwind().await;
+        let (answered, elsewhere) = elsewhere::counted(AssertUnwindSafe(self.answer(&mut call)).catch_unwind()).await;
         let mut answer = match answered {
             Ok(answer) => call.audit.answered(answer, call.info.is_long_running(), &self.world.clock).await,
             Err(panic) => {
@@ -76,7 +77,10 @@ impl Apiserver {
         finish(&call, &mut answer);
         let code = answer.status();
         let known = self.is_served(&call.info);
-        self.metrics.record(&call.info, known, code.as_u16(), begun.elapsed());
+        let dry_run = call.query.all("dryRun").any(|value| value == "All");
+        let is_apply = call.header(header::CONTENT_TYPE).starts_with("application/apply-patch+");
+        let answered = Answered { info: &call.info, known, is_apply, dry_run, took: begun.elapsed(), elsewhere };
+        let answer = self.metrics.record(&answered, answer);
         let compresses = code == StatusCode::OK && matches!(call.info.verb.as_str(), "get" | "list");
         if compresses && call.info.is_resource && gzip::is_accepted(&call.headers) && !is_relayed(&answer) {
             return gzip::compressed(answer);
@@ -118,7 +122,13 @@ impl Apiserver {
         if let Some(audit) = &self.audit {
             call.audit = audit.begin(call, authenticated.is_ok(), self.world.now()).await;
         }
+        self.metrics.authenticated(authenticated.is_ok());
         authenticated?;
+        if let Some(Peer::Known { user, until }) = call.extensions.get()
+            && Arc::ptr_eq(user, &call.user)
+        {
+            self.metrics.identified(until.duration_since(self.world.now()).as_secs_f64());
+        }
         call.is_refused = true;
         self.access.impersonate(call)?;
         // As upstream, before authorization: refusals, too, are work.
@@ -131,7 +141,9 @@ impl Apiserver {
     }
 
     async fn authorized(&self, call: &mut Call) -> crate::error::Result<Answer> {
-        self.access.authorize(call).await?;
+        let authorized = self.access.authorize(call).await;
+        self.metrics.authorized(authorized.is_ok());
+        authorized?;
         call.is_refused = false;
         if connect::needs_create(&call.info) {
             self.access.may(call, "create")?;
@@ -150,6 +162,7 @@ impl Apiserver {
         // As upstream, the router, which looks at the types alone, warns of nothing.
         if let Some(words) = words.filter(|_| negotiate::routable(&call.headers, negotiate::OBJECTS).is_ok()) {
             call.audit.annotate("k8s.io/deprecated", "true");
+            self.metrics.deprecated(&call.info);
             call.warnings.push(words);
         }
         match route? {

@@ -40,6 +40,7 @@ use crate::{
     error::ApiError,
     flow::{self, Flow},
     health::Health,
+    metrics::{Metrics, store::Measured},
     path::Discovery,
     pipeline::Apiserver,
     pki::{Names, Pki, PkiError, Subject},
@@ -328,6 +329,8 @@ impl Apiserver {
         flow.start();
         let custom = CustomKinds::new(registry.clone());
         let observers = vec![observer, flow.observer(), custom.observer()];
+        let metrics = Metrics::default();
+        let store: Arc<dyn Store> = Arc::new(Measured::new(store, metrics.store.clone()));
         let cache = Cache::start(store.clone(), observers).await.map_err(StartError::Cache)?;
         custom.attach(&cache);
         let reachable = store.clone();
@@ -338,7 +341,7 @@ impl Apiserver {
             access: Access::new(authenticator, authorizer),
             health: Health::new(move || reachable.is_reachable()),
             discovery: Discovery::default(),
-            metrics: Default::default(),
+            metrics,
             connector,
             aggregator: Aggregator::default(),
             audit: guards.audit,

@@ -17,6 +17,7 @@ use crate::{
     authorize::Authorize,
     codec::decode,
     error::{ApiError, Result},
+    metrics::elsewhere,
     patch,
     world::World,
 };
@@ -127,7 +128,7 @@ async fn call(
     let wait_max = deadline.saturating_duration_since(Instant::now());
     let (object, old) = (object.as_ref(), old.as_ref());
     let question = Question { hook, mutates: true, attributes, matched, object, old, wait_max };
-    let (answer, remarks) = question.call(world).await;
+    let (answer, remarks) = elsewhere::wait(question.call(world)).await;
     attributes.warnings.extend(remarks.warnings);
     attributes.audit_annotations.extend(remarks.audit_annotations);
     let Some((patched, patch)) = patched(hook, matched, object, answer?)? else { return Ok(false) };

@@ -11,7 +11,7 @@ use super::{
     version::convert_some,
     webhook::{self, CallFailure, Hooks, Question, REQUEST_WAIT_MAX},
 };
-use crate::{authorize::Authorize, error::Result, world::World};
+use crate::{authorize::Authorize, error::Result, metrics::elsewhere, world::World};
 
 const FAILED_OPEN: &str = "failed-open.validating.webhook.admission.k8s.io";
 
@@ -61,7 +61,7 @@ impl Plugin for ValidatingAdmissionWebhook {
                 let question = Question { hook, mutates: false, attributes: seen, matched, object, old, wait_max };
                 async move { question.call(world).await }
             });
-            let answers = join_all(calls).await;
+            let answers = elsewhere::wait(join_all(calls)).await;
             let mut refusal = None;
             for (at, ((hook, ..), (answer, remarks))) in relevant.iter().zip(answers).enumerate() {
                 attributes.warnings.extend(remarks.warnings);

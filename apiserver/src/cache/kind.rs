@@ -19,6 +19,7 @@ use super::{
     filter::{Change, Filter},
     object::Object,
 };
+use crate::metrics::buckets::Buckets;
 
 /// Changes that are kept for watches that resume.
 const HISTORY_EVENTS_MAX: usize = 8192;
@@ -29,12 +30,23 @@ pub type Delivery = (Change, Arc<Event>);
 /// A key below the kind's prefix, and what is there now; none if it was deleted.
 pub type Put = (Box<str>, Option<Arc<Object>>);
 
-#[derive(Default)]
+/// Upstream's buckets of what a watcher is sent, in bytes.
+static EVENT_BYTES: [u64; 8] = [1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10];
+
 pub struct KindCache {
-    /// How many events clients were sent.
-    told: AtomicU64,
+    /// The events that clients were sent, by their size.
+    told: Buckets<8>,
+    /// How many changes the store has told of.
+    received: AtomicU64,
     state: RwLock<State>,
     watchers: Mutex<Fanout>,
+}
+
+impl Default for KindCache {
+    fn default() -> Self {
+        let (state, watchers) = (RwLock::default(), Mutex::default());
+        Self { told: Buckets::new(&EVENT_BYTES), received: AtomicU64::new(0), state, watchers }
+    }
 }
 
 #[derive(Default)]
@@ -182,6 +194,7 @@ impl KindCache {
         if events.is_empty() {
             return;
         }
+        self.received.fetch_add(events.len() as u64, Ordering::Relaxed);
         self.watchers.lock().tell(&events);
     }
 
@@ -202,14 +215,14 @@ impl KindCache {
         Registered { start, revision, changes: watchers.add(filter, after) }
     }
 
-    /// An event was sent to a client.
-    pub fn note_told(&self) {
-        self.told.fetch_add(1, Ordering::Relaxed);
+    /// The events that clients are sent.
+    pub fn told(&self) -> &Buckets<8> {
+        &self.told
     }
 
-    /// How many events clients were sent.
-    pub fn told(&self) -> u64 {
-        self.told.load(Ordering::Relaxed)
+    /// How many changes the store has told of.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     pub fn watcher_count(&self) -> usize {

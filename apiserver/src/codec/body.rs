@@ -107,6 +107,14 @@ impl Body {
         }))
     }
 
+    /// Shows what is sent to somebody, who is dropped with it.
+    pub fn inspected(self, mut see: impl FnMut(&Bytes) + Send + Sync + 'static) -> Self {
+        match self {
+            Self::Chunks(chunks) => Self::chunks(chunks.inspect(move |chunk| see(chunk))),
+            other => other,
+        }
+    }
+
     /// Chunks as one piece; a relayed answer stays as it is.
     pub async fn collected(self) -> Self {
         let Self::Chunks(mut chunks) = self else { return self };

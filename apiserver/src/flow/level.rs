@@ -19,6 +19,7 @@ use super::{
     retry::Retry,
     share::{Claim, Limits, Shares},
 };
+use crate::metrics::{buckets::Buckets, elsewhere};
 
 /// Of a level's seats, one request may take so much.
 const SEATS_PERCENT_MAX: f64 = 0.15;
@@ -85,7 +86,7 @@ pub struct Level {
 }
 
 /// What has become of the requests of a schema.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counts {
     pub dispatched: AtomicU64,
     pub concurrency_limit: AtomicU64,
@@ -95,7 +96,40 @@ pub struct Counts {
     pub cancelled: AtomicU64,
     pub executing: AtomicU32,
     pub waiting: AtomicU32,
-    pub waited_nanos: AtomicU64,
+    /// In nanoseconds, of those that waited in a queue, or could have.
+    pub waited: Buckets<13>,
+}
+
+/// Upstream's buckets, in nanoseconds.
+static WAITED_NANOS: [u64; 13] = [
+    0,
+    5_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    15_000_000_000,
+    30_000_000_000,
+];
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            dispatched: AtomicU64::new(0),
+            concurrency_limit: AtomicU64::new(0),
+            queue_full: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            executing: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            waited: Buckets::new(&WAITED_NANOS),
+        }
+    }
 }
 
 /// What a level looks like now.
@@ -198,7 +232,12 @@ impl Level {
             Err(())
         };
         let ticket = match arrival {
-            Arrival::Run(seat) => return Ok(self.seated(counts, seat)),
+            Arrival::Run(seat) => {
+                if !self.exempt {
+                    counts.waited.observe(0);
+                }
+                return Ok(self.seated(counts, seat));
+            }
             Arrival::Refused(Refusal::ConcurrencyLimit) => return refused(&counts.concurrency_limit),
             Arrival::Refused(Refusal::QueueFull) => return refused(&counts.queue_full),
             Arrival::Waits(ticket) => ticket,
@@ -207,10 +246,10 @@ impl Level {
         let since = Instant::now();
         counts.waiting.fetch_add(1, Ordering::Relaxed);
         let mut waiting = Waiting { level: self, counts, ticket, receiver, is_over: false };
-        let given = tokio::time::timeout(patience, &mut waiting.receiver).await;
+        let given = elsewhere::wait(tokio::time::timeout(patience, &mut waiting.receiver)).await;
         waiting.is_over = true;
         let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        counts.waited_nanos.fetch_add(waited, Ordering::Relaxed);
+        counts.waited.observe(waited);
         match given {
             Ok(Ok(seat)) => Ok(self.seated(counts, seat)),
             _ => refused(&counts.timed_out),

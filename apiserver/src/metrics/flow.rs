@@ -100,7 +100,7 @@ fn of_levels(usages: &[(&str, Usage)], text: &mut Text) {
 fn of_schemas(rows: &[Arc<Row>], text: &mut Text) {
     type OfSchema = (&'static str, Kind, &'static str, fn(&Counts) -> f64);
     let small = |count: &AtomicU32| f64::from(count.load(Ordering::Relaxed));
-    let schemas: [OfSchema; 4] = [
+    let schemas: [OfSchema; 3] = [
         (
             "dispatched_requests_total",
             Kind::Counter,
@@ -119,12 +119,6 @@ fn of_schemas(rows: &[Arc<Row>], text: &mut Text) {
             "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
             |c| f64::from(c.waiting.load(Ordering::Relaxed)),
         ),
-        (
-            "request_wait_duration_seconds_sum",
-            Kind::Counter,
-            "Seconds that requests spent waiting in their queues",
-            |c| c.waited_nanos.load(Ordering::Relaxed) as f64 / 1e9,
-        ),
     ];
     for (name, kind, help, value) in schemas {
         let name = format!("{PREFIX}{name}");
@@ -135,5 +129,12 @@ fn of_schemas(rows: &[Arc<Row>], text: &mut Text) {
             let labels = [("flow_schema", row.schema.name.as_str()), ("priority_level", &row.level.name)];
             family.sample(&labels, value(&row.counts));
         }
+    }
+    let name = format!("{PREFIX}request_wait_duration_seconds");
+    let mut family = text.family(&name, Kind::Histogram, "Length of time a request spent waiting in its queue");
+    for row in rows.iter().filter(|row| row.counts.waited.count() > 0) {
+        let (schema, level) = (row.schema.name.as_str(), row.level.name.as_str());
+        let labels = [("execute", "true"), ("flow_schema", schema), ("priority_level", level)];
+        row.counts.waited.write(&mut family, &labels, 1e9);
     }
 }

@@ -145,8 +145,13 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn event(&mut self, (change, event): &Delivery) -> Bytes {
-        self.kind.note_told();
+    fn event(&mut self, delivery: &Delivery) -> Bytes {
+        let event = self.encoded(delivery);
+        self.kind.told().observe(event.len() as u64);
+        event
+    }
+
+    fn encoded(&mut self, (change, event): &Delivery) -> Bytes {
         if self.form.shape == Shape::Table {
             return event.shown(*change).map(|object| self.table(change.name(), object)).unwrap_or_default();
         }
@@ -168,11 +173,12 @@ impl Encoder {
     }
 
     fn first(&mut self, object: &Arc<Object>) -> Bytes {
-        self.kind.note_told();
-        match self.form.shape {
+        let event = match self.form.shape {
             Shape::Table => self.table(Change::Added.name(), object),
             _ => self.frame(Change::Added.name(), object),
-        }
+        };
+        self.kind.told().observe(event.len() as u64);
+        event
     }
 
     fn frame(&self, change: &str, object: &Arc<Object>) -> Bytes {

@@ -165,6 +165,12 @@ impl Store for EmbeddedStore {
         ready(Ok(self.state.read(History::revision))).boxed()
     }
 
+    fn size_bytes(&self) -> Option<u64> {
+        file::size_bytes(&self.path)
+            .inspect_err(|error| tracing::debug!(%error, "the size of the store is not known"))
+            .ok()
+    }
+
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>> {
         ready(Ok(self.state.read(History::oldest))).boxed()
     }

@@ -189,6 +189,11 @@ pub trait Store: Send + Sync + 'static {
         true
     }
 
+    /// What it takes on its disk, if it has one of its own.
+    fn size_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The oldest revision that can still be read, and watched from.
     fn oldest(&self) -> BoxFuture<'_, Result<Revision>>;
 }

@@ -34,6 +34,11 @@ const CACHE_BYTES: usize = 16 << 20;
 
 const NAME: &str = "store.redb";
 
+/// What the file of a store's directory takes.
+pub fn size_bytes(directory: &Path) -> std::io::Result<u64> {
+    Ok(std::fs::metadata(directory.join(NAME))?.len())
+}
+
 /// Opens the database at a path.
 pub(super) type Open = Box<dyn Fn(&Path) -> std::result::Result<Database, DatabaseError> + Send>;
 
