@@ -37,10 +37,8 @@ type Compiled = (Arc<Object>, Option<Arc<Remote>>);
 pub fn availability(world: &World) -> Vec<(String, bool)> {
     let services = world.cache.prefix(APIService::ABOUT.storage_prefix).list("");
     let told = services.iter().filter_map(|object| {
-        let status = object.decode::<APIService>().ok()?.status;
-        let conditions = status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-        let mut available = conditions.filter(|condition| condition.type_ == "Available");
-        Some((object.name.to_string(), available.any(|condition| condition.status == "True")))
+        let service = object.decode::<APIService>().ok()?;
+        Some((object.name.to_string(), available::is_told(&service)))
     });
     told.collect()
 }

@@ -1,8 +1,9 @@
 //! `/metrics`: requests, watches and stored objects, under upstream's names.
 
 use std::{
+    hash::Hash,
     sync::{
-        Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,6 +19,7 @@ use prometheus_client::{
 use self::text::{Kind, Text};
 use crate::{
     aggregate,
+    cache::KindCache,
     codec::{answer::Answer, body::Body},
     path,
     pipeline::Apiserver,
@@ -99,8 +101,11 @@ struct Deprecated {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
+fn histograms<L: Clone + Eq + Hash>(make: fn() -> Histogram) -> Histograms<L> {
+    Family::new_with_constructor(make)
+}
+
 pub struct Metrics {
-    registry: Mutex<Registry>,
     requests: Family<Counted, Counter>,
     durations: Histograms<Run>,
     /// Without what others took of them.
@@ -129,53 +134,59 @@ pub struct Answered<'a> {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::default();
-        let histograms = |make: fn() -> Histogram| make;
-        let this = Self {
+        Self {
             requests: Family::default(),
-            durations: Family::new_with_constructor(histograms(|| Histogram::new(SECONDS))),
-            own: Family::new_with_constructor(histograms(|| Histogram::new(SLI_SECONDS))),
-            sizes: Family::new_with_constructor(histograms(|| Histogram::new(ANSWER_BYTES))),
+            durations: histograms(|| Histogram::new(SECONDS)),
+            own: histograms(|| Histogram::new(SLI_SECONDS)),
+            sizes: histograms(|| Histogram::new(ANSWER_BYTES)),
             deprecated: Family::default(),
             authentications: Default::default(),
             authorizations: Default::default(),
             certificates: Histogram::new(CERTIFICATE_SECONDS),
             store: store::Requests::default(),
-            registry: Mutex::default(),
-        };
+        }
+    }
+}
+
+impl Metrics {
+    /// What the library counts, in its text.
+    fn counted(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::default();
         // The library ends each of these texts with a full stop.
         registry.register(
             "apiserver_request",
             "[STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code",
-            this.requests.clone(),
+            self.requests.clone(),
         );
         registry.register(
             "apiserver_request_duration_seconds",
             "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component",
-            this.durations.clone(),
+            self.durations.clone(),
         );
         registry.register(
             "apiserver_request_sli_duration_seconds",
             "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component",
-            this.own.clone(),
+            self.own.clone(),
         );
         registry.register(
             "apiserver_response_sizes",
             "[STABLE] Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component",
-            this.sizes.clone(),
+            self.sizes.clone(),
         );
         registry.register(
             "apiserver_requested_deprecated_apis",
             "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release",
-            this.deprecated.clone(),
+            self.deprecated.clone(),
         );
         registry.register(
             "apiserver_client_certificate_expiration_seconds",
             "[ALPHA] Distribution of the remaining lifetime on the certificate used to authenticate a request",
-            this.certificates.clone(),
+            self.certificates.clone(),
         );
-        this.store.register(&mut registry);
-        Self { registry: Mutex::new(registry), ..this }
+        self.store.register(&mut registry);
+        let mut text = String::new();
+        encoding::encode_registry(&mut text, &registry)?;
+        Ok(text)
     }
 }
 
@@ -306,11 +317,7 @@ impl Metrics {
     /// The text that is scraped.
     pub fn text(&self, server: &Apiserver) -> Result<String, std::fmt::Error> {
         let mut text = Text::default();
-        let mut counted = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        encoding::encode_registry(&mut counted, &registry)?;
-        drop(registry);
-        text.append(&counted);
+        text.append(&self.counted()?);
         text.append(&server.admission.durations().text()?);
         let help = "[ALPHA] Counter of authenticated attempts.";
         of_attempts(
@@ -368,25 +375,23 @@ fn of_kinds(world: &World, text: &mut Text) {
     let table = world.registry.table();
     let kinds: Vec<_> = table.all().iter().map(|definition| (definition, world.cache.kind(definition))).collect();
     let mut seen = std::collections::BTreeSet::new();
+    let is_new = |(definition, _): &&(&Arc<Definition>, Arc<KindCache>)| {
+        seen.insert((definition.gvk.group.clone(), definition.plural.clone()))
+    };
+    let resources: Vec<_> = kinds.iter().filter(is_new).collect();
     let help = "[DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
     let mut family = text.family("apiserver_storage_objects", Kind::Gauge, help);
-    for (definition, kind) in &kinds {
+    for (definition, kind) in &resources {
         let name = match &*definition.gvk.group {
             "" => definition.plural.to_string(),
             group => format!("{}.{group}", definition.plural),
         };
-        if seen.insert(name.clone()) {
-            family.sample(&[("resource", &name)], kind.len());
-        }
+        family.sample(&[("resource", &name)], kind.len());
     }
-    seen.clear();
     let help = "Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
     let mut family = text.family("apiserver_resource_objects", Kind::Gauge, help);
-    for (definition, kind) in &kinds {
-        let (group, resource) = (&*definition.gvk.group, &*definition.plural);
-        if seen.insert(format!("{resource}.{group}")) {
-            family.sample(&[("group", group), ("resource", resource)], kind.len());
-        }
+    for (definition, kind) in &resources {
+        family.sample(&[("group", &definition.gvk.group), ("resource", &definition.plural)], kind.len());
     }
     let help = "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.";
     let mut family = text.family("apiserver_longrunning_requests", Kind::Gauge, help);
@@ -403,12 +408,8 @@ fn of_kinds(world: &World, text: &mut Text) {
     told().for_each(|(definition, kind)| kind.told().write(&mut family, &of(definition), 1.0));
     let help = "Counter of events received in watch cache broken by resource type.";
     let mut family = text.family("apiserver_watch_cache_events_received_total", Kind::Counter, help);
-    seen.clear();
-    for (definition, kind) in kinds.iter().filter(|(_, kind)| kind.received() > 0) {
-        let (group, resource) = (&*definition.gvk.group, &*definition.plural);
-        if seen.insert(format!("{resource}.{group}")) {
-            family.sample(&[("group", group), ("resource", resource)], kind.received());
-        }
+    for (definition, kind) in resources.iter().filter(|(_, kind)| kind.received() > 0) {
+        family.sample(&[("group", &definition.gvk.group), ("resource", &definition.plural)], kind.received());
     }
 }
 
@@ -430,10 +431,7 @@ mod tests {
         let answered = Answered { info: &info, known: true, is_apply: false, dry_run: false, took, elsewhere };
         metrics.record(&answered, Answer::new(Body::Full("[]".into())));
         let mut text = Text::default();
-        let registry = metrics.registry.lock().unwrap();
-        let mut counted = String::new();
-        encoding::encode_registry(&mut counted, &registry).unwrap();
-        text.append(&counted);
+        text.append(&metrics.counted().unwrap());
         text.append(&admission::Durations::default().text().unwrap());
         let text = text.into_string();
         let labels = "verb=\"LIST\",group=\"\",version=\"\",resource=\"pods\",subresource=\"\",scope=\"cluster\",component=\"apiserver\"";

@@ -63,8 +63,7 @@ pub fn find(table: &Table, method: &Method, info: &RequestInfo) -> Result<Route>
     }
     let allowed = match &subresource {
         // As upstream's routes, but for those that pass on whatever it is.
-        None | Some(Subresource::Status | Subresource::Scale(_)) if *method == Method::HEAD => false,
-        Some(Subresource::Other { name, .. }) if *method == Method::HEAD && *name != "proxy" => false,
+        _ if *method == Method::HEAD && info.subresource != "proxy" => false,
         None => has_verb(&definition, method, info),
         Some(Subresource::Status | Subresource::Scale(_)) => matches!(info.verb.as_str(), "get" | "update" | "patch"),
         // The one method without a verb that upstream passes on.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice},
-    kube_aggregator::pkg::apis::apiregistration::v1::APIServiceCondition,
+    kube_aggregator::pkg::apis::apiregistration::v1::{APIService, APIServiceCondition},
 };
 use serde_json::{Value, json};
 
@@ -91,6 +91,13 @@ pub fn unreachable(of: &ServicePort, service: Option<&Service>, slices: &[Endpoi
     let message =
         format!("endpointslices for service/{name} in {namespace:?} have no addresses with port name {port_name:?}");
     Some(Availability::no("MissingEndpoints", message))
+}
+
+/// Whether an APIService says of itself that it is available.
+pub fn is_told(service: &APIService) -> bool {
+    let conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut available = conditions.filter(|condition| condition.type_ == "Available");
+    available.any(|condition| condition.status == "True")
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ impl Remote {
                 return None;
             }
         };
+        let is_available = super::available::is_told(&service);
         let spec = service.spec.unwrap_or_default();
         let reference = spec.service?;
         let service_port = ServicePort {
@@ -63,13 +64,11 @@ impl Remote {
         let same = before.filter(|before| before.service == service_port && before.trust == trust);
         let make = || Backend::new(&service_port.server_name(), &trust, identity);
         let backend = same.map_or_else(make, |before| before.backend.clone());
-        let conditions = service.status.into_iter().flat_map(|status| status.conditions.unwrap_or_default());
-        let mut available = conditions.filter(|condition| condition.type_ == "Available");
         Some(Self {
             name: object.name.to_string(),
             group: spec.group.unwrap_or_default(),
             version: spec.version.unwrap_or_default(),
-            is_available: available.any(|condition| condition.status == "True"),
+            is_available,
             service: service_port,
             trust,
             backend,

@@ -140,6 +140,7 @@ impl Object {
         let is_kept = revision > 0;
         let version = if is_kept { format!("\"resourceVersion\":\"{revision}\"") } else { String::new() };
         let (cut, resume, lead, trail) = match (meta.resource_version, meta.uid) {
+            _ if !is_kept => (begin, begin, "", ""),
             (Some(old), _) => {
                 let value = offset(stored, old.get());
                 let name = "\"resourceVersion\":".len();
@@ -153,7 +154,6 @@ impl Object {
                 let end = offset(stored, uid.get()) + uid.get().len();
                 (end, end, ",", "")
             }
-            (None, None) if !is_kept => (begin, begin, "", ""),
             (None, None) => (begin, begin, "", if stored.get(begin) == Some(&b'}') { "" } else { "," }),
         };
         let mut out = Vec::with_capacity(stored.len() + version.len() + 2);

@@ -30,17 +30,22 @@ pub fn compressed(answer: Answer) -> Answer {
         Body::Chunks(chunks) => chunks,
         body => return Answer::from_parts(parts, body),
     };
-    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    Answer::from_parts(parts, Body::chunks(gzip(chunks)))
+    zipped(parts, chunks)
 }
 
 /// The answer with its body compressed, whatever its size.
 pub fn whole(answer: Answer) -> Answer {
-    let (mut parts, body) = answer.into_parts();
-    let Body::Full(bytes) = body else { return Answer::from_parts(parts, body) };
+    let (parts, body) = answer.into_parts();
+    match body {
+        Body::Full(bytes) => zipped(parts, Box::pin(steps(bytes))),
+        body => Answer::from_parts(parts, body),
+    }
+}
+
+fn zipped(mut parts: http::response::Parts, chunks: Chunks) -> Answer {
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    Answer::from_parts(parts, Body::chunks(gzip(Box::pin(steps(bytes)))))
+    Answer::from_parts(parts, Body::chunks(gzip(chunks)))
 }
 
 fn steps(mut bytes: Bytes) -> impl futures::Stream<Item = Bytes> + Send + Sync {

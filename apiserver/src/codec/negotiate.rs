@@ -11,6 +11,10 @@ use crate::{
 
 const ALL: [Media; 3] = [Media::Json, Media::Yaml, Media::Protobuf];
 
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default()
+}
+
 /// One clause of an Accept header.
 struct Clause<'a> {
     kind: &'a str,
@@ -86,7 +90,7 @@ pub const STREAMS: &[&str] = &[
 
 /// What go-restful, upstream's router, says of a route that offers these, before anything else is asked.
 pub fn routable(headers: &HeaderMap, offered: &[&str]) -> Result<()> {
-    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
+    let accept = accept(headers);
     let known = |clause: Clause| clause.kind == "*/*" || offered.contains(&clause.kind);
     if accept.is_empty() || clauses(accept).into_iter().any(known) {
         return Ok(());
@@ -112,7 +116,7 @@ pub fn unservable(why: String) -> ApiError {
 
 pub fn accepted(headers: &HeaderMap, query: &Query, offer: Offer) -> Result<Form> {
     let pretty = is_pretty(headers, query);
-    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
+    let accept = accept(headers);
     if accept.is_empty() || accept == "application/json" {
         return Ok(Form { pretty, ..Form::JSON });
     }
@@ -141,7 +145,7 @@ pub fn page<'a>(
     kind: &str,
     versions: &[&'a str],
 ) -> Result<Option<(Form, &'a str)>> {
-    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default();
+    let accept = accept(headers);
     if accept.trim().is_empty() {
         return Ok(None);
     }
@@ -168,8 +172,8 @@ pub fn page<'a>(
 
 /// Whether a type, or the types of a wildcard, are among these.
 fn covers(wanted: &str, kind: &str) -> bool {
-    let group = |kind: &str| kind.split_once('/').map(|(group, _)| group.to_owned());
-    wanted == kind || wanted == "*/*" || (wanted.ends_with("/*") && group(wanted) == group(kind))
+    let group = wanted.strip_suffix('*').filter(|group| group.ends_with('/'));
+    wanted == kind || wanted == "*/*" || group.is_some_and(|group| kind.starts_with(group))
 }
 
 fn is_pretty(headers: &HeaderMap, query: &Query) -> bool {

@@ -4,10 +4,11 @@ use std::{sync::OnceLock, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{family::Family, histogram::Histogram},
+    metrics::histogram::Histogram,
     registry::Registry,
 };
 
+use super::{Histograms, histograms};
 use crate::admission::Operation;
 
 /// Upstream's buckets, in seconds.
@@ -42,15 +43,11 @@ impl Step {
 pub struct Timings([[[OnceLock<Histogram>; 2]; 4]; 2]);
 
 /// By plugin, step, operation and outcome.
-pub struct Durations(Family<Labels, Histogram, fn() -> Histogram>);
-
-fn histogram() -> Histogram {
-    Histogram::new(SECONDS)
-}
+pub struct Durations(Histograms<Labels>);
 
 impl Default for Durations {
     fn default() -> Self {
-        Self(Family::new_with_constructor(histogram as fn() -> Histogram))
+        Self(histograms(|| Histogram::new(SECONDS)))
     }
 }
 

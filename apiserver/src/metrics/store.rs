@@ -1,4 +1,4 @@
-//! How long the store takes: `etcd_request_duration_seconds` and `etcd_requests_total`, whatever the store is.
+//! How long the store takes: `etcd_request_duration_seconds`, whatever the store is.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,10 @@ use std::{
 
 use crds::kinds;
 use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{family::Family, histogram::Histogram},
-    registry::Registry,
-};
+use prometheus_client::{encoding::EncodeLabelSet, metrics::histogram::Histogram, registry::Registry};
 use store::{Entry, Event, Op, Outcome, Page, Result, Revision, Store, Txn};
 
-use super::SECONDS;
+use super::{Histograms, SECONDS, histograms};
 use crate::cache::split_key;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,15 +31,11 @@ fn kind(prefix: &str) -> (&'static str, &str) {
 
 /// By operation and kind.
 #[derive(Clone)]
-pub struct Requests(Family<Labels, Histogram, fn() -> Histogram>);
-
-fn histogram() -> Histogram {
-    Histogram::new(SECONDS)
-}
+pub struct Requests(Histograms<Labels>);
 
 impl Default for Requests {
     fn default() -> Self {
-        Self(Family::new_with_constructor(histogram as fn() -> Histogram))
+        Self(histograms(|| Histogram::new(SECONDS)))
     }
 }
 
