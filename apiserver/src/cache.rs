@@ -13,7 +13,7 @@ use crds::kind::Definition;
 use futures::StreamExt;
 use parking_lot::RwLock;
 use store::{Entry, Revision, Store, StoreError};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use crate::error::{ApiError, Result};
 
@@ -25,11 +25,13 @@ pub mod kind;
 pub mod list;
 pub mod object;
 pub mod page;
+mod postponed;
 pub mod watcher;
 
 pub use filter::{Change, Filter};
 pub use kind::KindCache;
 pub use object::Object;
+use postponed::Postponed;
 
 const ROOT: &str = "/registry/";
 /// How long a read waits for the cache to reach a revision.
@@ -217,7 +219,7 @@ impl Cache {
     }
 
     /// Applies one transaction; its revision, if there is anything in it, is yet to be [told](Self::advance).
-    fn apply(&self, events: Vec<store::Event>) -> Option<Revision> {
+    fn apply(&self, events: Vec<store::Event>, postponed: &mut Postponed) -> Option<Revision> {
         let revision = events.last()?.revision;
         let mut kinds: Vec<(&str, Vec<kind::Put>)> = Vec::new();
         for event in &events {
@@ -236,7 +238,10 @@ impl Cache {
         }
         for (prefix, changes) in kinds {
             changes.iter().for_each(|(key, object)| self.observe(prefix, key, object.as_ref()));
-            self.prefix(prefix).apply(revision, changes);
+            let kind = self.prefix(prefix);
+            if let Some(due) = kind.apply(revision, changes, Instant::now()) {
+                postponed.put(kind, due);
+            }
         }
         Some(revision)
     }
@@ -254,18 +259,25 @@ fn read(entry: &Entry) -> Option<Arc<Object>> {
 
 /// Follows the store until the cache is dropped; a watch that breaks is begun anew from a full read.
 async fn follow(cache: Weak<Cache>, store: Arc<dyn Store>, mut revision: Revision) {
+    let mut postponed = Postponed::default();
     loop {
         // Not only what is below ROOT: every revision must arrive, or reads would wait for one that never comes.
         match store.watch("", revision).await {
             Ok(events) => {
                 // Who waits for a revision is woken once for all that is there.
                 let mut events = events.ready_chunks(TRANSACTIONS_MAX);
-                while let Some(batches) = events.next().await {
+                loop {
+                    let next = tokio::select! {
+                        biased;
+                        () = postponed.wake(), if !postponed.is_empty() => continue,
+                        batches = events.next() => batches,
+                    };
+                    let Some(batches) = next else { break };
                     let Some(cache) = cache.upgrade() else { return };
                     let (mut reached, mut broken) = (None, None);
                     for batch in batches {
                         match batch {
-                            Ok(batch) => reached = cache.apply(batch).or(reached),
+                            Ok(batch) => reached = cache.apply(batch, &mut postponed).or(reached),
                             Err(error) => broken = Some(error),
                         }
                     }

@@ -112,12 +112,30 @@ pub struct Metrics {
     own: Histograms<Labels>,
     sizes: Histograms<Labels>,
     deprecated: Family<Deprecated, Gauge>,
+    /// Watches that are open.
+    long_running: Family<Labels, Gauge>,
     /// How many failed, and how many did not.
     authentications: [AtomicU64; 2],
     /// The same of what users may do.
     authorizations: [AtomicU64; 2],
     certificates: Histogram,
     pub store: store::Requests,
+}
+
+/// A watch, as long as it is open.
+pub struct LongRunning(Gauge);
+
+impl LongRunning {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for LongRunning {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What an answered request was.
@@ -140,6 +158,7 @@ impl Default for Metrics {
             own: histograms(|| Histogram::new(SLI_SECONDS)),
             sizes: histograms(|| Histogram::new(ANSWER_BYTES)),
             deprecated: Family::default(),
+            long_running: Family::default(),
             authentications: Default::default(),
             authorizations: Default::default(),
             certificates: Histogram::new(CERTIFICATE_SECONDS),
@@ -179,6 +198,11 @@ impl Metrics {
             self.deprecated.clone(),
         );
         registry.register(
+            "apiserver_longrunning_requests",
+            "[STABLE] Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way",
+            self.long_running.clone(),
+        );
+        registry.register(
             "apiserver_client_certificate_expiration_seconds",
             "[ALPHA] Distribution of the remaining lifetime on the certificate used to authenticate a request",
             self.certificates.clone(),
@@ -193,9 +217,23 @@ impl Metrics {
 fn scope(info: &RequestInfo) -> &'static str {
     match (info.is_resource, info.name.as_str(), info.namespace.as_str()) {
         (false, ..) => "",
+        _ if info.verb == "create" => "resource",
         (true, "", "") => "cluster",
         (true, "", _) => "namespace",
         _ => "resource",
+    }
+}
+
+fn labels(info: &RequestInfo, known: bool, is_apply: bool) -> Labels {
+    let text = |text: &str| if known { text.to_owned() } else { String::new() };
+    Labels {
+        verb: verb(info, is_apply),
+        group: text(&info.group),
+        version: text(&info.version),
+        resource: text(&info.resource),
+        subresource: text(&info.subresource),
+        scope: if known { scope(info) } else { "" },
+        component: "apiserver",
     }
 }
 
@@ -286,19 +324,15 @@ impl Metrics {
         self.deprecated.get_or_create(&labels).set(1);
     }
 
+    /// A watch begins.
+    pub fn watched(&self, info: &RequestInfo) -> LongRunning {
+        LongRunning::new(self.long_running.get_or_create(&labels(info, true, false)).clone())
+    }
+
     /// Counts an answered request.
     pub fn record(&self, answered: &Answered<'_>, answer: Answer) -> Answer {
         let Answered { info, known, is_apply, dry_run, took, elsewhere } = *answered;
-        let text = |text: &str| if known { text.to_owned() } else { String::new() };
-        let labels = Labels {
-            verb: verb(info, is_apply),
-            group: text(&info.group),
-            version: text(&info.version),
-            resource: text(&info.resource),
-            subresource: text(&info.subresource),
-            scope: if known { scope(info) } else { "" },
-            component: "apiserver",
-        };
+        let labels = labels(info, known, is_apply);
         let code = answer.status().as_u16();
         let is_read = info.is_resource && matches!(info.verb.as_str(), "get" | "list");
         let answer = if is_read { sized(answer, &self.sizes.get_or_create(&labels)) } else { answer };
@@ -392,12 +426,6 @@ fn of_kinds(world: &World, text: &mut Text) {
     let mut family = text.family("apiserver_resource_objects", Kind::Gauge, help);
     for (definition, kind) in &resources {
         family.sample(&[("group", &definition.gvk.group), ("resource", &definition.plural)], kind.len());
-    }
-    let help = "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.";
-    let mut family = text.family("apiserver_longrunning_requests", Kind::Gauge, help);
-    for (definition, kind) in kinds.iter().filter(|(_, kind)| kind.watcher_count() > 0) {
-        let labels = [("verb", "WATCH"), ("component", "apiserver"), ("subresource", ""), ("scope", "")];
-        family.sample(&[&labels[..], &of(definition)].concat(), kind.watcher_count());
     }
     let told = || kinds.iter().filter(|(_, kind)| kind.told().count() > 0);
     let mut family =

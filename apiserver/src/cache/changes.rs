@@ -8,22 +8,49 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{Stream, task::AtomicWaker};
 use parking_lot::Mutex;
 use store::Revision;
+use tokio::time::Instant;
 
 use super::kind::Delivery;
+use crate::codec::Form;
 
 /// Changes that wait for one watcher before it is dropped.
 pub const BACKLOG_EVENTS_MAX: u64 = 4096;
+
+/// Watchers who were woken together are then left alone for so long for each of them: what changes meanwhile they are told
+/// at one time. To wake a thousand takes milliseconds, however little there is to say; at most, they wait about as long as
+/// a kube-apiserver that tells them of every change by itself needs to do so.
+const REST_EACH: Duration = Duration::from_micros(75);
+const REST_MAX: Duration = Duration::from_millis(75);
+/// So few watchers that a timer is not worth it are always woken at once.
+const REST_MIN: Duration = Duration::from_millis(2);
+/// So many changes do not wait.
+const POSTPONED_MAX: u64 = 64;
+/// Changes in one piece.
+const RUN_CHANGES_MAX: usize = 256;
+/// Runs that are kept for others: of a few forms, and of those who lag behind a little.
+const RUNS_MAX: usize = 8;
 
 /// Tells watchers who watch the same.
 #[derive(Default)]
 pub struct Teller {
     log: Arc<Log>,
     places: Vec<Arc<Place>>,
+    /// Until when nobody is woken.
+    rest: Option<Instant>,
+    /// The number of the first change of which nobody was woken.
+    postponed: u64,
+}
+
+fn rest(watchers: usize) -> Duration {
+    let rest = u32::try_from(watchers).map_or(REST_MAX, |watchers| (REST_EACH * watchers).min(REST_MAX));
+    if rest < REST_MIN { Duration::ZERO } else { rest }
 }
 
 /// Changes are numbered in the order in which they were told.
@@ -39,6 +66,53 @@ struct Kept {
     /// The number of the first one.
     first: u64,
     changes: VecDeque<Delivery>,
+    /// The latest, of changes that are kept.
+    runs: VecDeque<Shared>,
+}
+
+/// A run that others may want as well.
+struct Shared {
+    /// The number of its first change.
+    first: u64,
+    form: Form,
+    /// What it was not to be longer than.
+    max: usize,
+    run: Run,
+}
+
+/// Changes in a row, encoded, in one piece.
+#[derive(Clone)]
+pub struct Run {
+    pub bytes: Bytes,
+    /// Of each change.
+    pub lengths: Arc<[usize]>,
+}
+
+impl Run {
+    /// As many changes as `max` bytes hold, but one at least.
+    fn new(changes: &[Delivery], max: usize, mut encode: impl FnMut(&Delivery) -> Bytes) -> Self {
+        let (mut pieces, mut length) = (Vec::new(), 0);
+        for change in changes {
+            let piece = encode(change);
+            length += piece.len();
+            if length > max && !pieces.is_empty() {
+                break;
+            }
+            pieces.push(piece);
+        }
+        let lengths = pieces.iter().map(Bytes::len).collect();
+        let bytes = match &mut pieces[..] {
+            [one] => std::mem::take(one),
+            several => several.concat().into(),
+        };
+        Self { bytes, lengths }
+    }
+}
+
+/// What follows a place in the log.
+enum Following {
+    Run(Run),
+    Changes(Vec<Delivery>),
 }
 
 /// How far a watcher has come.
@@ -62,11 +136,36 @@ impl Teller {
         let next = AtomicU64::new(self.log.end.load(Ordering::Acquire));
         let place = Arc::new(Place { next, is_over: AtomicBool::new(false), waker: AtomicWaker::new() });
         self.places.push(place.clone());
-        Changes { log: self.log.clone(), place, after }
+        Changes { log: self.log.clone(), place, after: Some(after) }
     }
 
-    pub fn tell(&mut self, changes: Vec<Delivery>) {
+    /// Tells everybody; gives the time at which they are to be [woken](Self::wake_due), if that is not now.
+    pub fn tell(&mut self, changes: Vec<Delivery>, now: Instant) -> Option<Instant> {
         let end = self.log.add(changes);
+        if end - self.postponed >= POSTPONED_MAX {
+            self.rest = None;
+        }
+        self.wake_due(now)
+    }
+
+    /// Wakes those who are yet to be woken, if it is time; gives the time if not.
+    pub fn wake_due(&mut self, now: Instant) -> Option<Instant> {
+        let end = self.log.end.load(Ordering::Acquire);
+        if end == self.postponed {
+            return None;
+        }
+        if let Some(rest) = self.rest
+            && rest > now
+        {
+            return Some(rest);
+        }
+        self.postponed = end;
+        self.wake(end);
+        self.rest = Some(now + rest(self.places.len()));
+        None
+    }
+
+    fn wake(&mut self, end: u64) {
         let mut slowest = end;
         self.places.retain(|place| {
             let next = place.next.load(Ordering::Acquire);
@@ -121,6 +220,7 @@ impl Log {
         while kept.first < number && kept.changes.pop_front().is_some() {
             kept.first += 1;
         }
+        kept.runs.retain(|shared| shared.first >= number);
     }
 
     /// None: it is forgotten, or yet to come.
@@ -129,69 +229,138 @@ impl Log {
         let at = number.checked_sub(kept.first)?;
         kept.changes.get(usize::try_from(at).ok()?).cloned()
     }
+
+    /// None: it is forgotten, or yet to come.
+    fn following(&self, number: u64, form: Option<Form>, max: usize) -> Option<Following> {
+        let kept = self.kept.lock();
+        let is_wanted = |shared: &&Shared| shared.first == number && Some(shared.form) == form && shared.max == max;
+        if let Some(shared) = kept.runs.iter().find(is_wanted) {
+            return Some(Following::Run(shared.run.clone()));
+        }
+        let at = usize::try_from(number.checked_sub(kept.first)?).ok()?;
+        let changes: Vec<_> = kept.changes.iter().skip(at).take(RUN_CHANGES_MAX).cloned().collect();
+        (!changes.is_empty()).then_some(Following::Changes(changes))
+    }
+
+    fn share(&self, shared: Shared) {
+        let mut kept = self.kept.lock();
+        if kept.runs.len() == RUNS_MAX {
+            kept.runs.pop_front();
+        }
+        kept.runs.push_back(shared);
+    }
 }
 
 /// What one watcher is told. Ends when the watcher is too slow, or the cache had to start over.
 pub struct Changes {
     log: Arc<Log>,
     place: Arc<Place>,
-    /// The watcher has seen everything up to this revision.
-    after: Revision,
+    /// The watcher has seen everything up to this revision; none once it is told of what came later.
+    after: Option<Revision>,
 }
 
 impl Changes {
+    /// All changes that are there, as many as `max` bytes hold, but one at least. Those in a form that is the same for
+    /// all are encoded once for all who are at the same place.
+    pub fn poll_run(
+        &mut self,
+        context: &mut Context<'_>,
+        form: Option<Form>,
+        max: usize,
+        mut encode: impl FnMut(&Delivery) -> Bytes,
+    ) -> Poll<Option<Run>> {
+        self.poll(context, |changes| changes.run(form, max, &mut encode))
+    }
+
+    fn run(&mut self, form: Option<Form>, max: usize, encode: impl FnMut(&Delivery) -> Bytes) -> Option<Run> {
+        let first = self.unseen()?;
+        let run = match self.log.following(first, form, max)? {
+            Following::Run(run) => run,
+            Following::Changes(changes) => {
+                let run = Run::new(&changes, max, encode);
+                if let Some(form) = form {
+                    self.log.share(Shared { first, form, max, run: run.clone() });
+                }
+                run
+            }
+        };
+        self.place.next.store(first + run.lengths.len() as u64, Ordering::Release);
+        Some(run)
+    }
+
     /// The next change, if there is one.
-    fn take(&self) -> Option<Delivery> {
+    fn take(&mut self) -> Option<Delivery> {
+        let number = self.unseen()?;
+        let change = self.log.get(number)?;
+        self.place.next.store(number + 1, Ordering::Release);
+        Some(change)
+    }
+
+    /// The number of the next change that the watcher has not seen, if there is one.
+    fn unseen(&mut self) -> Option<u64> {
         loop {
             let number = self.place.next.load(Ordering::Relaxed);
             if number == self.log.end.load(Ordering::Acquire) {
                 return None;
             }
-            let change = self.log.get(number)?;
-            self.place.next.store(number + 1, Ordering::Release);
-            if change.1.revision > self.after {
-                return Some(change);
+            let Some(after) = self.after else { return Some(number) };
+            if self.log.get(number)?.1.revision > after {
+                self.after = None;
+                return Some(number);
             }
+            self.place.next.store(number + 1, Ordering::Release);
         }
     }
 
-    /// The next change, none if there are no more; pending if there may be.
-    fn look(&self) -> Poll<Option<Delivery>> {
-        // Read before the log: what was told before the end is told.
-        let is_over = self.place.is_over.load(Ordering::Acquire);
-        match self.take() {
-            None if !is_over => Poll::Pending,
-            change => Poll::Ready(change),
+    /// What there is; none if there is no more, pending if there may be.
+    fn poll<T>(&mut self, context: &mut Context<'_>, mut take: impl FnMut(&mut Self) -> Option<T>) -> Poll<Option<T>> {
+        let mut look = |changes: &mut Self| {
+            // Read before the log: what was told before the end is told.
+            let is_over = changes.place.is_over.load(Ordering::Acquire);
+            match take(changes) {
+                None if !is_over => Poll::Pending,
+                taken => Poll::Ready(taken),
+            }
+        };
+        let looked = look(self);
+        if looked.is_ready() {
+            return looked;
         }
+        self.place.waker.register(context.waker());
+        // Once more: it may have come before there was anybody to wake.
+        look(self)
     }
 }
 
 impl Stream for Changes {
     type Item = Delivery;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let looked = self.look();
-        if looked.is_ready() {
-            return looked;
-        }
-        self.place.waker.register(context.waker());
-        // Once more: it may have come before there was anybody to wake.
-        self.look()
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.poll(context, Self::take)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt, StreamExt};
+    use futures::{FutureExt, StreamExt, task::noop_waker_ref};
     use serde_json::json;
 
     use super::*;
-    use crate::cache::{Change, Object, event::Event};
+    use crate::{
+        cache::{Change, Object, event::Event},
+        codec::Media,
+    };
 
     fn change(revision: Revision) -> Delivery {
         let value = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"namespace": "a", "name": "b"}});
         let object = Arc::new(Object::of(&value, revision).unwrap());
         (Change::Added, Arc::new(Event::new(revision, Some(object), None)))
+    }
+
+    /// Long after whatever was told before.
+    fn tell(teller: &mut Teller, changes: Vec<Delivery>) {
+        teller.rest = None;
+        assert_eq!(teller.tell(changes, Instant::now()), None);
     }
 
     /// The revisions that are there, and whether the end is.
@@ -205,14 +374,63 @@ mod tests {
         }
     }
 
+    /// A run of at most five bytes, in which each change takes two, and how many were encoded for it.
+    fn run(changes: &mut Changes, form: Option<Form>) -> (Option<String>, usize) {
+        let mut count = 0;
+        let encode = |(_, event): &Delivery| {
+            count += 1;
+            format!("{:02}", event.revision).into()
+        };
+        match changes.poll_run(&mut Context::from_waker(noop_waker_ref()), form, 5, encode) {
+            Poll::Ready(run) => (run.map(|run| String::from_utf8(run.bytes.to_vec()).unwrap()), count),
+            Poll::Pending => (Some(String::new()), count),
+        }
+    }
+
+    #[test]
+    fn who_is_at_the_same_place_is_told_the_same_bytes() {
+        let mut teller = Teller::default();
+        let [mut first, mut second, mut other, mut alone] = [(); 4].map(|()| teller.add(0));
+        let mut later = teller.add(1);
+        tell(&mut teller, (1..=5).map(change).collect());
+        let (json, yaml) = (Some(Form::JSON), Some(Form { media: Media::Yaml, ..Form::JSON }));
+        let told = |text: &str, count| (Some(text.to_owned()), count);
+        assert_eq!(run(&mut first, json), told("0102", 3));
+        assert_eq!(run(&mut second, json), told("0102", 0));
+        assert_eq!(run(&mut other, yaml), told("0102", 3));
+        assert_eq!(run(&mut alone, None), told("0102", 3));
+        assert_eq!(run(&mut later, json), told("0203", 3));
+        assert_eq!(run(&mut first, json), told("0304", 3));
+        tell(&mut teller, vec![change(6)]);
+        assert_eq!(run(&mut second, json), told("0304", 0));
+        assert_eq!(run(&mut first, json), told("0506", 2));
+        assert_eq!(run(&mut first, json), told("", 0));
+        drop(teller);
+        assert_eq!(run(&mut first, json), (None, 0));
+    }
+
+    #[test]
+    fn runs_are_forgotten_with_what_they_show() {
+        let mut teller = Teller::default();
+        let [mut first, mut second] = [(); 2].map(|()| teller.add(0));
+        for revision in (1..100).step_by(2) {
+            tell(&mut teller, vec![change(revision), change(revision + 1)]);
+            run(&mut first, Some(Form::JSON));
+        }
+        assert_eq!(teller.log.kept.lock().runs.len(), RUNS_MAX);
+        while !matches!(run(&mut second, None), (Some(text), _) if text.is_empty()) {}
+        tell(&mut teller, vec![change(101)]);
+        assert!(teller.log.kept.lock().runs.is_empty());
+    }
+
     #[test]
     fn each_watcher_is_told_from_its_place_on() {
         let mut teller = Teller::default();
         let (mut early, mut later) = (teller.add(0), teller.add(2));
-        teller.tell(vec![change(1), change(2)]);
+        tell(&mut teller, vec![change(1), change(2)]);
         assert_eq!(told(&mut early), (vec![1, 2], false));
         let mut last = teller.add(2);
-        teller.tell(vec![change(3)]);
+        tell(&mut teller, vec![change(3)]);
         for changes in [&mut early, &mut later, &mut last] {
             assert_eq!(told(changes), (vec![3], false));
         }
@@ -223,14 +441,14 @@ mod tests {
         let mut teller = Teller::default();
         let (mut slow, mut quick) = (teller.add(0), teller.add(0));
         for revision in 1..=10 {
-            teller.tell(vec![change(revision)]);
+            tell(&mut teller, vec![change(revision)]);
             assert_eq!(told(&mut quick).0, [revision]);
         }
         assert_eq!(told(&mut slow).0.len(), 10);
-        teller.tell(vec![change(11)]);
+        tell(&mut teller, vec![change(11)]);
         told(&mut slow);
         told(&mut quick);
-        teller.tell(vec![change(12)]);
+        tell(&mut teller, vec![change(12)]);
         assert_eq!(teller.log.kept.lock().changes.len(), 1);
     }
 
@@ -239,12 +457,38 @@ mod tests {
         let mut teller = Teller::default();
         let (mut slow, mut quick) = (teller.add(0), teller.add(0));
         for revision in 1..=BACKLOG_EVENTS_MAX + 1 {
-            teller.tell(vec![change(revision)]);
+            tell(&mut teller, vec![change(revision)]);
             assert_eq!(told(&mut quick).0, [revision]);
         }
         assert_eq!(told(&mut slow), (Vec::new(), true));
-        teller.tell(vec![change(9000)]);
+        tell(&mut teller, vec![change(9000)]);
         drop(teller);
         assert_eq!(told(&mut quick), (vec![9000], true));
+    }
+
+    #[test]
+    fn many_who_were_just_woken_are_left_alone() {
+        let mut teller = Teller::default();
+        let mut watchers: Vec<_> = (0..1000).map(|_| teller.add(0)).collect();
+        let start = Instant::now();
+        assert_eq!(teller.tell(vec![change(1)], start), None);
+        let due = start + REST_MAX;
+        assert_eq!(teller.tell(vec![change(2)], start), Some(due));
+        assert_eq!(teller.tell(vec![change(3)], due - REST_MIN), Some(due));
+        assert_eq!(teller.wake_due(due - REST_MIN), Some(due));
+        // Who looks without having been woken is told everything.
+        assert_eq!(told(&mut watchers[0]), (vec![1, 2, 3], false));
+        assert_eq!(teller.wake_due(due), None);
+        assert_eq!(teller.tell(vec![change(4)], due), Some(due + REST_MAX));
+        let many = (5..5 + POSTPONED_MAX).map(change).collect();
+        assert_eq!(teller.tell(many, due), None);
+    }
+
+    #[test]
+    fn few_are_always_woken_at_once() {
+        let mut teller = Teller::default();
+        let _watchers: Vec<_> = (0..20).map(|_| teller.add(0)).collect();
+        let now = Instant::now();
+        (1..10).for_each(|revision| assert_eq!(teller.tell(vec![change(revision)], now), None));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use store::Revision;
+use tokio::time::Instant;
 
 use super::{
     changes::{Changes, Teller},
@@ -30,12 +31,10 @@ struct Group {
 }
 
 impl Group {
-    fn tell(&mut self, events: &[Arc<Event>]) {
+    fn tell(&mut self, events: &[Arc<Event>], now: Instant) -> Option<Instant> {
         let changes = events.iter().filter_map(|event| Some((self.filter.change(event)?, event.clone())));
         let changes: Vec<Delivery> = changes.collect();
-        if !changes.is_empty() {
-            self.teller.tell(changes);
-        }
+        if changes.is_empty() { None } else { self.teller.tell(changes, now) }
     }
 }
 
@@ -57,9 +56,20 @@ impl Fanout {
         changes
     }
 
-    pub fn tell(&mut self, events: &[Arc<Event>]) {
-        wakes::together(|| self.groups.iter_mut().for_each(|group| group.tell(events)));
+    /// Tells of events; gives the time at which those who are not woken at once are [to be woken](Self::wake_due).
+    pub fn tell(&mut self, events: &[Arc<Event>], now: Instant) -> Option<Instant> {
+        self.earliest(|group| group.tell(events, now))
+    }
+
+    /// Wakes those for whom it is time; gives the time of the next ones.
+    pub fn wake_due(&mut self, now: Instant) -> Option<Instant> {
+        self.earliest(|group| group.teller.wake_due(now))
+    }
+
+    fn earliest(&mut self, due: impl FnMut(&mut Group) -> Option<Instant>) -> Option<Instant> {
+        let earliest = wakes::together(|| self.groups.iter_mut().filter_map(due).min());
         self.settle();
+        earliest
     }
 
     fn settle(&mut self) {
@@ -105,7 +115,7 @@ mod tests {
         let mut early = fanout.add(Filter::all(definition.clone(), ""), 0);
         let mut late = fanout.add(Filter::all(definition.clone(), ""), 1);
         let mut elsewhere = fanout.add(Filter::all(definition, "c"), 0);
-        fanout.tell(&[event(1), event(2)]);
+        fanout.tell(&[event(1), event(2)], Instant::now());
         assert_eq!(revisions(&mut early), [1, 2]);
         assert_eq!(revisions(&mut late), [2]);
         assert!(revisions(&mut elsewhere).is_empty());

@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use store::Revision;
+use tokio::time::Instant;
 
 use super::{
     changes::Changes,
@@ -188,14 +189,20 @@ impl KindCache {
         self.state.read().objects.keys().cloned().collect()
     }
 
-    /// Applies the changes of one transaction and tells the watchers.
-    pub fn apply(&self, revision: Revision, changes: Vec<Put>) {
+    /// Applies the changes of one transaction and tells the watchers; gives the time at which those who are not woken at
+    /// once are [to be woken](Self::wake_due).
+    pub fn apply(&self, revision: Revision, changes: Vec<Put>, now: Instant) -> Option<Instant> {
         let events = self.state.write().apply(revision, changes);
         if events.is_empty() {
-            return;
+            return None;
         }
         self.received.fetch_add(events.len() as u64, Ordering::Relaxed);
-        self.watchers.lock().tell(&events);
+        self.watchers.lock().tell(&events, now)
+    }
+
+    /// Wakes the watchers for whom it is time; gives the time of the next ones.
+    pub fn wake_due(&self, now: Instant) -> Option<Instant> {
+        self.watchers.lock().wake_due(now)
     }
 
     /// Begins a watch: after a revision, or with the objects as they are.
@@ -317,7 +324,7 @@ mod tests {
         let slow = cache.register(filter(), None, false);
         let mut quick = cache.register(filter(), None, false);
         for revision in 1..=BACKLOG_EVENTS_MAX + 1 {
-            cache.apply(revision, vec![("a/b".into(), Some(object(revision)))]);
+            cache.apply(revision, vec![("a/b".into(), Some(object(revision)))], Instant::now());
             assert!(quick.changes.next().now_or_never().is_some());
         }
         assert_eq!(cache.watcher_count(), 1);
@@ -328,7 +335,9 @@ mod tests {
     fn the_history_has_a_floor() {
         let cache = KindCache::default();
         let newest = HISTORY_EVENTS_MAX as u64 + 10;
-        (1..=newest).for_each(|revision| cache.apply(revision, vec![("a/b".into(), Some(object(revision)))]));
+        for revision in 1..=newest {
+            cache.apply(revision, vec![("a/b".into(), Some(object(revision)))], Instant::now());
+        }
         assert!(matches!(cache.register(filter(), Some(5), false).start, Start::Older(until) if until == newest));
         let Start::Changes(changes) = cache.register(filter(), Some(newest - 2), false).start else {
             unreachable!("the history reaches back two changes")

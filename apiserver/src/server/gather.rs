@@ -5,6 +5,7 @@
 //! had their turn, and flushed when it has nothing more to say.
 
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -25,6 +26,11 @@ const GATHERED_MAX: usize = 64 << 10;
 /// What most answers fit in.
 const ANSWER: usize = 4 << 10;
 
+thread_local! {
+    /// What the next connection that is run here gathers in, if it has much to say.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A stream whose flushes wait for the end of a turn.
 pub struct Gathering<S>(Arc<Mutex<State<S>>>);
 
@@ -37,6 +43,14 @@ struct State<S> {
     holds: bool,
     /// Why nothing more can be sent.
     broken: Option<io::ErrorKind>,
+}
+
+/// Empty, and wide enough for all that is gathered.
+fn spare() -> Vec<u8> {
+    let mut spare = SPARE.take();
+    spare.clear();
+    spare.reserve_exact(GATHERED_MAX);
+    spare
 }
 
 impl<S> Gathering<S> {
@@ -73,7 +87,10 @@ impl<S: AsyncWrite + Unpin> State<S> {
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(context))?;
         // Connections that have nothing to say hold no memory for it.
-        self.gathered = Vec::new();
+        let gathered = std::mem::take(&mut self.gathered);
+        if gathered.capacity() == GATHERED_MAX {
+            SPARE.set(gathered);
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 }
@@ -99,9 +116,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         }
         let all = state.gathered.len() + length;
         if all > state.gathered.capacity() {
-            let room = if all <= ANSWER { ANSWER } else { GATHERED_MAX };
-            let more = room - state.gathered.len();
-            state.gathered.reserve_exact(more);
+            let mut wider = if all <= ANSWER { Vec::with_capacity(ANSWER) } else { spare() };
+            wider.append(&mut state.gathered);
+            state.gathered = wider;
         }
         slices.iter().for_each(|slice| state.gathered.extend_from_slice(slice));
         Poll::Ready(Ok(length))

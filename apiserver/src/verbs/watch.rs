@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use crate::{
     cache::{
         Cache, Change, KindCache, Object,
+        changes::{Changes, Run},
         kind::Delivery,
         watcher::{First, From, Watch},
     },
@@ -35,6 +36,7 @@ use crate::{
     },
     custom::{convert, stream},
     error::{ApiError, Result},
+    metrics::LongRunning,
     options::{ListOptions, revision_or_500},
     pipeline::Apiserver,
     route::Target,
@@ -75,10 +77,14 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         include,
         world: server.world.clone(),
         columns_told: false,
+        _open: server.metrics.watched(&call.info),
     };
     let is_converted = convert::family(definition).is_some();
     let watched = match is_converted {
-        true => stream::watch(&server.world, filter, from).await.map(|watch| watch.told_by(Either::Left)),
+        true => {
+            let watched = stream::watch(&server.world, filter, from).await;
+            watched.map(|watch| watch.told_by(|changes| Either::Left(Converted(changes))))
+        }
         false => cache.watch(filter, from).await.map(|watch| watch.told_by(Either::Right)),
     };
     let wish = Wish::of(&call.headers, &mut call.extensions);
@@ -142,9 +148,50 @@ struct Encoder {
     world: Arc<World>,
     /// A watch of tables tells the columns once.
     columns_told: bool,
+    _open: LongRunning,
+}
+
+/// What tells of changes.
+trait Source {
+    /// What there is, up to so many bytes, unless one event is more.
+    fn poll_piece(&mut self, context: &mut Context<'_>, encoder: &mut Encoder, max: usize) -> Poll<Option<Bytes>>;
+}
+
+impl Source for Changes {
+    fn poll_piece(&mut self, context: &mut Context<'_>, encoder: &mut Encoder, max: usize) -> Poll<Option<Bytes>> {
+        let run = self.poll_run(context, encoder.shared_form(), max, |delivery| encoder.encoded(delivery));
+        run.map(|run| {
+            let Run { bytes, lengths } = run?;
+            lengths.iter().for_each(|length| encoder.kind.told().observe(*length as u64));
+            Some(bytes)
+        })
+    }
+}
+
+/// Events that were converted one by one.
+struct Converted<S>(S);
+
+impl<S: Stream<Item = Delivery> + Unpin> Source for Converted<S> {
+    fn poll_piece(&mut self, context: &mut Context<'_>, encoder: &mut Encoder, _: usize) -> Poll<Option<Bytes>> {
+        self.0.poll_next_unpin(context).map(|delivery| delivery.map(|delivery| encoder.event(&delivery)))
+    }
+}
+
+impl<A: Source, B: Source> Source for Either<A, B> {
+    fn poll_piece(&mut self, context: &mut Context<'_>, encoder: &mut Encoder, max: usize) -> Poll<Option<Bytes>> {
+        match self {
+            Self::Left(source) => source.poll_piece(context, encoder, max),
+            Self::Right(source) => source.poll_piece(context, encoder, max),
+        }
+    }
 }
 
 impl Encoder {
+    /// The form of events that are the same for all who want it; tables are not.
+    fn shared_form(&self) -> Option<Form> {
+        (self.form.shape != Shape::Table).then_some(self.form)
+    }
+
     fn event(&mut self, delivery: &Delivery) -> Bytes {
         let event = self.encoded(delivery);
         self.kind.told().observe(event.len() as u64);
@@ -279,7 +326,7 @@ struct Events<C> {
     over: bool,
 }
 
-impl<C: Stream<Item = Delivery> + Unpin> Events<C> {
+impl<C: Source> Events<C> {
     fn new(
         cache: Arc<Cache>,
         watch: Watch<C>,
@@ -330,28 +377,15 @@ impl<C: Stream<Item = Delivery> + Unpin> Events<C> {
         None
     }
 
-    /// The next event that is there already.
-    fn waiting(&mut self, context: &mut Context<'_>) -> Option<Bytes> {
-        if let Some(event) = self.ready() {
-            return Some(event);
-        }
-        match self.changes.poll_next_unpin(context) {
-            Poll::Ready(Some(delivery)) => Some(self.encoder.event(&delivery)),
-            _ => None,
-        }
-    }
-
-    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(event) = self.ready() {
-            return Poll::Ready(Some(event));
-        }
+    /// What came later than that.
+    fn poll_later(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.over {
             return Poll::Ready(None);
         }
         // Read before the queue: everything up to this revision has been put into it.
         let revision = self.cache.revision();
-        match self.changes.poll_next_unpin(context) {
-            Poll::Ready(Some(delivery)) => return Poll::Ready(Some(self.encoder.event(&delivery))),
+        match self.changes.poll_piece(context, &mut self.encoder, self.batch_bytes) {
+            Poll::Ready(Some(piece)) => return Poll::Ready(Some(piece)),
             Poll::Ready(None) => {
                 self.over = true;
                 return Poll::Ready(None);
@@ -375,20 +409,14 @@ impl<C: Stream<Item = Delivery> + Unpin> Events<C> {
     }
 }
 
-impl<C: Stream<Item = Delivery> + Unpin> Stream for Events<C> {
+impl<C: Source + Unpin> Stream for Events<C> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let first = match self.held.take() {
-            Some(event) => event,
-            None => match self.poll_event(context) {
-                Poll::Ready(Some(event)) => event,
-                other => return other,
-            },
-        };
+        let Some(first) = self.held.take().or_else(|| self.ready()) else { return self.poll_later(context) };
         let mut batch = BytesMut::new();
         while first.len().max(batch.len()) < self.batch_bytes {
-            let Some(event) = self.waiting(context) else { break };
+            let Some(event) = self.ready() else { break };
             if first.len().max(batch.len()) + event.len() > self.batch_bytes {
                 self.held = Some(event);
                 break;
