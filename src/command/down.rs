@@ -11,11 +11,13 @@ use kubelet::{
     },
     system::cgroup::Hierarchy,
 };
+use tokio::time::Instant;
 
 use super::{Place, Result};
 use crate::{cluster::Config, containerd::Containerd, data_dir::DataDir, process::Process};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const RETRY: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 pub struct Down {
@@ -55,11 +57,24 @@ pub async fn stop(data: &DataDir, keep_containers: bool) -> Result {
     Ok(())
 }
 
+/// Until it has worked for all: a container that is just being started cannot be removed yet.
 async fn remove_sandboxes(runtime: &impl Runtime) -> Result {
-    for sandbox in runtime.list_sandboxes(None).await? {
-        // What the node agent was about to remove may go meanwhile.
-        gone(runtime.stop_sandbox(sandbox.id.clone()).await)?;
-        gone(runtime.remove_sandbox(sandbox.id).await)?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut failed = None;
+        for sandbox in runtime.list_sandboxes(None).await? {
+            failed = remove_sandbox(runtime, sandbox.id).await.err().or(failed);
+        }
+        match failed {
+            None => return Ok(()),
+            Some(error) if Instant::now() >= end => return Err(error),
+            Some(_) => tokio::time::sleep(RETRY).await,
+        }
     }
-    Ok(())
+}
+
+async fn remove_sandbox(runtime: &impl Runtime, id: String) -> Result {
+    // What the node agent was about to remove may go meanwhile.
+    gone(runtime.stop_sandbox(id.clone()).await)?;
+    Ok(gone(runtime.remove_sandbox(id).await)?)
 }

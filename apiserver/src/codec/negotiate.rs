@@ -78,8 +78,10 @@ impl Offer {
     }
 }
 
-/// What upstream's router knows of the routes for objects, and of those that can be watched.
+/// What upstream's router knows of the routes for objects, for logs, and of those that can be watched.
 pub const OBJECTS: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+pub const LOGS: &[&str] =
+    &["text/plain", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 pub const STREAMS: &[&str] = &[
     "application/json",
     "application/yaml",

@@ -58,8 +58,10 @@ fn versioned(
     let hash = query.split('&').find_map(|pair| pair.strip_prefix("hash=")).filter(|hash| !hash.is_empty());
     let Some(hash) = hash else { return vary(send(document, media, headers)) };
     if hash != document.etag() {
-        let mut response = plain(StatusCode::MOVED_PERMANENTLY);
+        let mut response = vary(plain(StatusCode::MOVED_PERMANENTLY));
         set(&mut response, LOCATION, &document.url(root));
+        set(&mut response, CONTENT_TYPE, media);
+        set(&mut response, ETAG, &quoted(document));
         return response;
     }
     let mut response = vary(send(document, media, headers));
@@ -78,8 +80,12 @@ pub fn merged(document: &Document, headers: &HeaderMap) -> Response<Bytes> {
     response
 }
 
+fn quoted(document: &Document) -> String {
+    format!("\"{}\"", document.etag())
+}
+
 fn send(document: &Document, media: &'static str, headers: &HeaderMap) -> Response<Bytes> {
-    let etag = format!("\"{}\"", document.etag());
+    let etag = quoted(document);
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| {
         known.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim() == etag)
     });

@@ -12,6 +12,7 @@ use crate::{
     codec::{
         answer::Answer,
         body::{Body, Relay},
+        negotiate::{self, Offer},
     },
     error::{ApiError, Result},
     options::WriteOptions,
@@ -23,7 +24,11 @@ use crate::{
 
 pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Result<Answer> {
     let connector = server.connector.as_ref().ok_or_else(|| ApiError::unavailable("no way to reach nodes"))?;
-    if call.info.subresource != "log" {
+    if call.info.subresource == "log" {
+        // As upstream, which asks for a form in which it can tell of errors before it looks for the pod.
+        negotiate::routable(&call.headers, negotiate::LOGS)?;
+        negotiate::accepted(&call.headers, &call.query, Offer::Question)?;
+    } else {
         admit(server, call, target).await?;
     }
     let client = call.extensions.get::<Remote>().map(|remote| remote.0.ip());
