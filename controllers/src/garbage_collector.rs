@@ -219,10 +219,14 @@ impl Collector {
             self.caches_ready()?;
         }
         let dependents = self.dependents(&node.uid);
-        let mut owners = Vec::new();
+        let (mut owners, mut unseen) = (Vec::new(), None);
         if item.meta.deletion_timestamp.is_none() {
             for reference in item.meta.owner_references.iter().flatten() {
-                owners.push((reference.clone(), self.owner(reference, &item).await?));
+                let (owner, is_cached) = self.owner(reference, &item).await?;
+                if !is_cached && !matches!(owner, Owner::Absent | Owner::Impossible) {
+                    unseen = Some(format!("{} {} is not watched yet", reference.kind, reference.name));
+                }
+                owners.push((reference.clone(), owner));
             }
         }
         let seen = Observed { item, owners, dependents };
@@ -238,11 +242,13 @@ impl Collector {
             component: COMPONENT,
         };
         match executor.execute(&decision).await {
-            (_, None) => Ok(()),
+            (_, None) => {}
             // Gone, or no longer as it was seen: the change that made it so is on its way.
-            (_, Some(error)) if error.code() == 404 => Ok(()),
-            (_, Some(error)) => Err(error),
+            (_, Some(error)) if error.code() == 404 => {}
+            (_, Some(error)) => return Err(error),
         }
+        // Nobody tells of the deletion of an owner that no cache has had.
+        unseen.map_or(Ok(()), |why| Err(Error::NotYet(why)))
     }
 
     fn dependents(&self, owner: &str) -> Vec<Dependent> {
@@ -265,20 +271,21 @@ impl Collector {
         }
     }
 
-    async fn owner(&self, reference: &OwnerReference, item: &Item) -> Result<Owner, Error> {
+    /// The owner, and whether a cache has it.
+    async fn owner(&self, reference: &OwnerReference, item: &Item) -> Result<(Owner, bool), Error> {
         let Some(cache) = self.cache(group_of(reference), &reference.kind) else {
-            return self.unwatched_owner(reference, item).await;
+            return Ok((self.unwatched_owner(reference, item).await?, false));
         };
         let resource = cache.resource();
         let namespace = item.meta.namespace.as_deref().unwrap_or_default();
         if resource.namespaced && namespace.is_empty() {
-            return Ok(Owner::Impossible);
+            return Ok((Owner::Impossible, false));
         }
         let key = Key::new(if resource.namespaced { namespace } else { "" }, reference.name.as_str());
         if let Some(owner) = cache.find_any(&key).filter(|o| uid(o.meta()) == reference.uid) {
-            return Ok(Owner::of(owner.meta()));
+            return Ok((Owner::of(owner.meta()), true));
         }
-        self.owner_at_server(resource, &key, &reference.uid).await
+        Ok((self.owner_at_server(resource, &key, &reference.uid).await?, false))
     }
 
     async fn owner_at_server(&self, resource: &Resource, key: &Key, id: &str) -> Result<Owner, Error> {
