@@ -32,8 +32,6 @@ const REST_MAX: Duration = Duration::from_millis(75);
 const REST_MIN: Duration = Duration::from_millis(2);
 /// So many changes do not wait.
 const POSTPONED_MAX: u64 = 64;
-/// Changes in one piece.
-const RUN_CHANGES_MAX: usize = 256;
 /// Runs that are kept for others: of a few forms, and of those who lag behind a little.
 const RUNS_MAX: usize = 8;
 
@@ -89,15 +87,19 @@ pub struct Run {
 }
 
 impl Run {
-    /// As many changes as `max` bytes hold, but one at least.
-    fn new(changes: &[Delivery], max: usize, mut encode: impl FnMut(&Delivery) -> Bytes) -> Self {
-        let (mut pieces, mut length) = (Vec::new(), 0);
-        for change in changes {
-            let piece = encode(change);
-            length += piece.len();
-            if length > max && !pieces.is_empty() {
+    /// As many pieces as `max` bytes hold, but one at least, and the piece that did not fit in with them. None if there is
+    /// no piece at all.
+    pub fn gather(max: usize, mut next: impl FnMut() -> Option<Bytes>) -> Option<(Self, Option<Bytes>)> {
+        let first = next()?;
+        let (mut length, mut pieces, mut left) = (first.len(), vec![first], None);
+        while length < max
+            && let Some(piece) = next()
+        {
+            if length + piece.len() > max {
+                left = Some(piece);
                 break;
             }
+            length += piece.len();
             pieces.push(piece);
         }
         let lengths = pieces.iter().map(Bytes::len).collect();
@@ -105,14 +107,8 @@ impl Run {
             [one] => std::mem::take(one),
             several => several.concat().into(),
         };
-        Self { bytes, lengths }
+        Some((Self { bytes, lengths }, left))
     }
-}
-
-/// What follows a place in the log.
-enum Following {
-    Run(Run),
-    Changes(Vec<Delivery>),
 }
 
 /// How far a watcher has come.
@@ -230,16 +226,11 @@ impl Log {
         kept.changes.get(usize::try_from(at).ok()?).cloned()
     }
 
-    /// None: it is forgotten, or yet to come.
-    fn following(&self, number: u64, form: Option<Form>, max: usize) -> Option<Following> {
+    /// A run that somebody else at the same place was told.
+    fn shared(&self, first: u64, form: Form, max: usize) -> Option<Run> {
         let kept = self.kept.lock();
-        let is_wanted = |shared: &&Shared| shared.first == number && Some(shared.form) == form && shared.max == max;
-        if let Some(shared) = kept.runs.iter().find(is_wanted) {
-            return Some(Following::Run(shared.run.clone()));
-        }
-        let at = usize::try_from(number.checked_sub(kept.first)?).ok()?;
-        let changes: Vec<_> = kept.changes.iter().skip(at).take(RUN_CHANGES_MAX).cloned().collect();
-        (!changes.is_empty()).then_some(Following::Changes(changes))
+        let is_wanted = |shared: &&Shared| shared.first == first && shared.form == form && shared.max == max;
+        kept.runs.iter().find(is_wanted).map(|shared| shared.run.clone())
     }
 
     fn share(&self, shared: Shared) {
@@ -272,12 +263,14 @@ impl Changes {
         self.poll(context, |changes| changes.run(form, max, &mut encode))
     }
 
-    fn run(&mut self, form: Option<Form>, max: usize, encode: impl FnMut(&Delivery) -> Bytes) -> Option<Run> {
+    fn run(&mut self, form: Option<Form>, max: usize, mut encode: impl FnMut(&Delivery) -> Bytes) -> Option<Run> {
         let first = self.unseen()?;
-        let run = match self.log.following(first, form, max)? {
-            Following::Run(run) => run,
-            Following::Changes(changes) => {
-                let run = Run::new(&changes, max, encode);
+        let run = match form.and_then(|form| self.log.shared(first, form, max)) {
+            Some(run) => run,
+            None => {
+                let mut changes = (first..).map_while(|number| self.log.get(number));
+                // What does not fit in is there when the next run is made.
+                let (run, _) = Run::gather(max, || changes.next().map(|change| encode(&change)))?;
                 if let Some(form) = form {
                     self.log.share(Shared { first, form, max, run: run.clone() });
                 }

@@ -27,9 +27,12 @@ impl Postponed {
         while let Some(next) = self.0.iter().map(|(_, due)| *due).min() {
             tokio::time::sleep_until(next).await;
             let now = Instant::now();
-            self.0.retain_mut(|(kind, due)| {
-                let next = if *due > now { Some(*due) } else { kind.wake_due(now) };
-                next.inspect(|next| *due = *next).is_some()
+            self.0.retain_mut(|(kind, due)| match kind.wake_due(now) {
+                Some(next) => {
+                    *due = next;
+                    true
+                }
+                None => false,
             });
         }
     }

@@ -27,7 +27,7 @@ const GATHERED_MAX: usize = 64 << 10;
 const ANSWER: usize = 4 << 10;
 
 thread_local! {
-    /// What the next connection that is run here gathers in, if it has much to say.
+    /// What the next connection that is run here gathers in, if it has much to say: empty.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -48,7 +48,6 @@ struct State<S> {
 /// Empty, and wide enough for all that is gathered.
 fn spare() -> Vec<u8> {
     let mut spare = SPARE.take();
-    spare.clear();
     spare.reserve_exact(GATHERED_MAX);
     spare
 }

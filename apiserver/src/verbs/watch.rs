@@ -77,7 +77,6 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
         include,
         world: server.world.clone(),
         columns_told: false,
-        _open: server.metrics.watched(&call.info),
     };
     let is_converted = convert::family(definition).is_some();
     let watched = match is_converted {
@@ -93,7 +92,8 @@ pub async fn answer(server: &Apiserver, call: &mut Call, target: &Target) -> Res
             let initial_end = options.bookmarks && options.send_initial_events == Some(true);
             // Events that are still being converted would be overtaken.
             let bookmarks = options.bookmarks && !is_converted;
-            let events = Events::new(cache, watch, encoder, life, bookmarks, initial_end);
+            let open = server.metrics.watched(&call.info);
+            let events = Events::new(cache, watch, encoder, life, bookmarks, initial_end, open);
             Box::pin(if wish.is_some() { events.one_by_one() } else { events })
         }
         // As upstream: a watch that cannot begin where it should ends with an event that says so.
@@ -148,7 +148,6 @@ struct Encoder {
     world: Arc<World>,
     /// A watch of tables tells the columns once.
     columns_told: bool,
-    _open: LongRunning,
 }
 
 /// What tells of changes.
@@ -324,6 +323,7 @@ struct Events<C> {
     /// Until the next bookmark, or the end.
     rest: Pin<Box<Sleep>>,
     over: bool,
+    _open: LongRunning,
 }
 
 impl<C: Source> Events<C> {
@@ -334,6 +334,7 @@ impl<C: Source> Events<C> {
         life: Duration,
         bookmarks: bool,
         initial_end: bool,
+        open: LongRunning,
     ) -> Self {
         let (objects, deliveries) = match watch.first {
             First::Objects(objects) => (objects.into(), VecDeque::new()),
@@ -356,6 +357,7 @@ impl<C: Source> Events<C> {
             end,
             rest: Box::pin(tokio::time::sleep_until(rest_until(bookmarks.then_some(last_bookmark), end, now))),
             over: false,
+            _open: open,
         }
     }
 
@@ -413,20 +415,11 @@ impl<C: Source + Unpin> Stream for Events<C> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(first) = self.held.take().or_else(|| self.ready()) else { return self.poll_later(context) };
-        let mut batch = BytesMut::new();
-        while first.len().max(batch.len()) < self.batch_bytes {
-            let Some(event) = self.ready() else { break };
-            if first.len().max(batch.len()) + event.len() > self.batch_bytes {
-                self.held = Some(event);
-                break;
-            }
-            if batch.is_empty() {
-                batch.reserve(self.batch_bytes);
-                batch.put_slice(&first);
-            }
-            batch.put_slice(&event);
-        }
-        Poll::Ready(Some(if batch.is_empty() { first } else { batch.freeze() }))
+        let this = &mut *self;
+        let mut held = this.held.take();
+        let first = Run::gather(this.batch_bytes, || held.take().or_else(|| this.ready()));
+        let Some((run, held)) = first else { return this.poll_later(context) };
+        this.held = held;
+        Poll::Ready(Some(run.bytes))
     }
 }
