@@ -2,6 +2,7 @@
 
 mod gather;
 mod streams;
+pub mod threads;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceBuilder;
 use warp::{Filter, Reply};
 
-use self::{gather::Gathering, streams::Streams};
+use self::{gather::Gathering, streams::Streams, threads::Threads};
 use crate::{
     access::Identity,
     auth::{
@@ -76,6 +77,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
     trust: Arc<Trust>,
+    threads: Arc<Threads>,
     stop: impl Future<Output = ()>,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -94,7 +96,12 @@ pub async fn serve(
                     trust: trust.clone(),
                     remote,
                 };
-                tokio::spawn(connection.serve(stream, graceful.watcher()));
+                let graceful = graceful.watcher();
+                // It is told of what arrives where it was accepted, until it is taken from there.
+                match stream.into_std() {
+                    Ok(stream) => threads.serve(connection.serve(stream, graceful)),
+                    Err(error) => tracing::debug!(%error, %remote, "a connection cannot be passed on"),
+                }
             }
             Err(error) => {
                 // Most often too many open files: some will be closed soon.
@@ -130,7 +137,11 @@ impl Connection {
         self.acceptor.accept(stream).await.map(Some)
     }
 
-    async fn serve(self, stream: TcpStream, graceful: hyper_util::server::graceful::Watcher) {
+    async fn serve(self, stream: std::net::TcpStream, graceful: hyper_util::server::graceful::Watcher) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, remote = %self.remote, "a connection cannot be taken on"),
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::{Resource, api::certificates::v1beta1::PodCertificateRequest};
 pub use store::EtcdOptions;
 use store::{EmbeddedStore, EtcdStore, MemoryStore, Options, Store};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, sync::oneshot, task::{JoinError, JoinHandle}};
 
 use crate::{
     access::{self, Access},
@@ -47,7 +47,7 @@ use crate::{
     random::Random,
     registry::Registry,
     runtime_config::RuntimeConfig,
-    server,
+    server::{self, threads::Threads},
     world::World,
     zpages::Flags,
 };
@@ -222,6 +222,10 @@ pub enum StartError {
     Authorization(#[from] ModeError),
     #[error("encryption at rest")]
     Encryption(#[from] encryption::ConfigError),
+    #[error("the threads that serve cannot be started")]
+    Threads(#[source] io::Error),
+    #[error("the start was given up")]
+    Aborted(#[from] JoinError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -254,6 +258,8 @@ pub struct Running {
     aggregating: JoinHandle<()>,
     presence: Option<Presence>,
     identity: Option<Identified>,
+    /// Everything above runs there.
+    _threads: Arc<Threads>,
 }
 
 /// What this server is called among those of its cluster.
@@ -355,6 +361,11 @@ impl Apiserver {
 
     /// Starts a server from nothing, or from what an earlier one has left in the data directory.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        let threads = Arc::new(Threads::start().map_err(StartError::Threads)?);
+        threads.run(Self::start_on(threads.clone(), config)).await?
+    }
+
+    async fn start_on(threads: Arc<Threads>, config: Config) -> Result<Running, StartError> {
         let now = Timestamp::now();
         let pki = Arc::new(Pki::open(&config.data_dir.join("pki"), &config.names(), now)?);
         let store: Arc<dyn Store> = match &config.store {
@@ -415,7 +426,7 @@ impl Apiserver {
         tokio::spawn(control::run(Arc::downgrade(&apiserver), apiserver.custom.clone()));
         apiserver.health.ready();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, async move {
+        let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, threads.clone(), async move {
             // Also resolves when the sender is gone: nobody could stop the server any more.
             drop(stopped.await);
         }));
@@ -430,6 +441,17 @@ impl Apiserver {
             let keeping = tokio::spawn(identity::keep(Arc::downgrade(&apiserver), identity.clone()));
             Identified { keeping, identity }
         });
-        Ok(Running { apiserver, address, admin_kubeconfig, pki, stop, serving, aggregating, presence, identity })
+        Ok(Running {
+            apiserver,
+            address,
+            admin_kubeconfig,
+            pki,
+            stop,
+            serving,
+            aggregating,
+            presence,
+            identity,
+            _threads: threads,
+        })
     }
 }
