@@ -1,10 +1,11 @@
 //! The durable store of one machine: reads and watches from memory, every transaction on disk before its answer.
 //!
-//! One thread writes: it decides all transactions that wait, puts them into one durable commit of the file, shows
-//! them to readers and watchers, and only then answers. The file holds the versions of all keys that a read can still
-//! reach, by revision, so that a restart finds the history, too.
+//! One thread writes: it decides all transactions that wait, puts them into one durable record of a journal, shows them to
+//! readers and watchers, and only then answers. When the journal is full, what it holds goes into a database, which holds
+//! the versions of all keys that a read can still reach, by revision, so that a restart finds the history, too.
 
 mod file;
+mod journal;
 mod lock;
 mod writer;
 
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use self::{
-    file::File,
+    file::{Disk, File, Files},
     writer::{Request, Writer},
 };
 use crate::{
@@ -55,18 +56,18 @@ impl EmbeddedStore {
     /// `Damaged` if the file is not what a store has written, `Failed` if another process has it open or the disk
     /// fails.
     pub fn open(directory: &Path, options: &Options) -> Result<Self> {
-        Self::open_with(directory, options, Box::new(file::open_database))
+        Self::open_with(directory, options, Box::new(Files))
     }
 
-    fn open_with(directory: &Path, options: &Options, open: file::Open) -> Result<Self> {
-        let file = File::open(directory, open)?;
-        let (history, dead) = file.load()?;
+    fn open_with(directory: &Path, options: &Options, disk: Box<dyn Disk>) -> Result<Self> {
+        let mut file = File::open(directory, disk)?;
+        let history = file.load()?;
         tracing::info!(
             path = %directory.display(), revision = history.revision(), oldest = history.oldest(), "the store is open"
         );
         let state = Arc::new(State::new(history, options));
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(state.clone(), file, dead, options);
+        let writer = Writer::new(state.clone(), file, options);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(queue))

@@ -12,29 +12,35 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, executor::block_on};
 use parking_lot::Mutex;
-use redb::{BackendError, Database, StorageBackend, backends::FileBackend};
+use redb::{BackendError, Database, DatabaseError, StorageBackend, TableDefinition, backends::FileBackend};
 
-use super::{EmbeddedStore, file::Open, lock::open_private};
+use super::{EmbeddedStore, file::Disk, lock::open_private};
 use crate::{Op, Options, Outcome, Result, Store, StoreError, Txn};
 
 /// What writing to the disk fails with from now on.
 type Fault = Arc<Mutex<Option<ErrorKind>>>;
 
+#[derive(Clone)]
+struct Faulty {
+    fault: Fault,
+    at_sync: bool,
+}
+
 #[derive(Debug)]
-struct Disk {
+struct FaultyFile {
     file: FileBackend,
     fault: Fault,
     /// Whether the data arrives and only the sync fails.
     at_sync: bool,
 }
 
-impl Disk {
+impl FaultyFile {
     fn check(&self, sync: bool) -> io::Result<()> {
         self.fault.lock().filter(|_| sync == self.at_sync).map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for FaultyFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -66,12 +72,25 @@ impl StorageBackend for Disk {
     }
 }
 
-fn on_disk(fault: &Fault, at_sync: bool) -> Open {
-    let fault = fault.clone();
-    Box::new(move |path| {
+impl Faulty {
+    fn file(&self, path: &Path) -> std::result::Result<FaultyFile, DatabaseError> {
         let file = FileBackend::new(open_private(path).map_err(redb::StorageError::Io)?)?;
-        Database::builder().create_with_backend(Disk { file, fault: fault.clone(), at_sync })
-    })
+        Ok(FaultyFile { file, fault: self.fault.clone(), at_sync: self.at_sync })
+    }
+}
+
+impl Disk for Faulty {
+    fn database(&self, path: &Path) -> std::result::Result<Database, DatabaseError> {
+        Database::builder().create_with_backend(self.file(path)?)
+    }
+
+    fn journal(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.file(path).map_err(io::Error::other)?))
+    }
+}
+
+fn on_disk(fault: &Fault, at_sync: bool) -> Box<dyn Disk> {
+    Box::new(Faulty { fault: fault.clone(), at_sync })
 }
 
 fn put(store: &EmbeddedStore, key: &str) -> Result<Outcome> {
@@ -157,6 +176,111 @@ fn a_damaged_file_is_told() {
     assert_eq!(keys(&open(directory.path()).unwrap()).len(), 40);
 }
 
+/// What a crash of the machine leaves of a store, with this done to its journal.
+fn crashed(store: &EmbeddedStore, damage: Damage) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(store.path()).unwrap() {
+        let file = file.unwrap();
+        let mut bytes = fs::read(file.path()).unwrap();
+        if file.file_name() == "journal" {
+            damage(&mut bytes);
+        }
+        fs::write(left.path().join(file.file_name()), bytes).unwrap();
+    }
+    left
+}
+
+/// Where the journal's first record with this byte in its value has that.
+fn place_of(bytes: &[u8], byte: u8) -> usize {
+    bytes.windows(64).position(|window| window == [byte; 64]).unwrap()
+}
+
+fn put_bytes(store: &EmbeddedStore, key: &str, bytes: &[u8]) {
+    let op = Op::Put { key: key.into(), value: Bytes::copy_from_slice(bytes), ttl: None };
+    block_on(store.txn(Txn { compare: Vec::new(), ops: vec![op] })).unwrap();
+}
+
+#[test]
+fn the_journal_is_read_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    for byte in [b'a', b'b', b'c'] {
+        put_bytes(&store, &format!("/{}", char::from(byte)), &[byte; 1000]);
+    }
+    let after = |damage: Damage| open(crashed(&store, damage).path()).map(|store| keys(&store));
+    assert_eq!(after(|_| {}).unwrap(), ["/a", "/b", "/c"]);
+    // Its end never was on the disk: nobody was told that it is.
+    let unfinished = |bytes: &mut Vec<u8>| {
+        let end = place_of(bytes, b'c') + 500;
+        bytes[end..].fill(0);
+    };
+    assert_eq!(after(unfinished).unwrap(), ["/a", "/b"]);
+    let damages: [Damage; 4] = [
+        |bytes| {
+            let middle = place_of(bytes, b'b');
+            bytes[middle] = b'x';
+        },
+        |bytes| bytes[..8].fill(0xff),
+        |bytes| bytes[..4096].fill(0),
+        |bytes| bytes.truncate(2000),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        // Where nothing is left of any record, nobody can tell that there were some.
+        let error = after(damage).err();
+        let is_told = matches!(error, Some(StoreError::Damaged { .. }));
+        assert_eq!(is_told, number != 2, "damage {number}: {error:?}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_gone_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    put_bytes(&store, "/a", b"a");
+    let left = crashed(&store, |_| {});
+    fs::remove_file(left.path().join("journal")).unwrap();
+    assert!(matches!(open(left.path()), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn what_the_journal_has_no_room_for_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    let lengths = [700_000, 700_000, 700_000, 3_000_000, 10, 2_000_000, 2_000_000, 10];
+    for (number, length) in lengths.into_iter().enumerate() {
+        put_bytes(&store, &format!("/{number}"), &vec![b'x'; length]);
+        let again = open(crashed(&store, |_| {}).path()).unwrap();
+        let page = block_on(again.range("", None, 0, None)).unwrap();
+        let found: Vec<_> = page.entries.iter().map(|entry| entry.value.len()).collect();
+        assert_eq!(found, lengths[..=number]);
+    }
+    put_bytes(&store, "/0", b"again");
+    block_on(store.compact(9)).unwrap();
+    drop(store);
+    let again = open(directory.path()).unwrap();
+    assert_eq!((keys(&again).len(), block_on(again.oldest()).unwrap()), (8, 9));
+}
+
+#[test]
+fn a_store_without_a_journal_gets_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).unwrap();
+    put_bytes(&store, "/a", b"a");
+    drop(store);
+    fs::remove_file(directory.path().join("journal")).unwrap();
+    let database = Database::open(directory.path().join("store.redb")).unwrap();
+    let txn = database.begin_write().unwrap();
+    let mut meta = txn.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+    meta.insert("format", 1).unwrap();
+    meta.remove("journal").unwrap();
+    drop(meta);
+    txn.commit().unwrap();
+    drop(database);
+    let store = open(directory.path()).unwrap();
+    put_bytes(&store, "/b", b"b");
+    assert_eq!(keys(&open(crashed(&store, |_| {}).path()).unwrap()), ["/a", "/b"]);
+}
+
 #[test]
 fn a_directory_has_one_owner() {
     let directory = tempfile::tempdir().unwrap();
@@ -175,7 +299,7 @@ fn only_the_owner_may_read_the_files() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
     let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path()).collect();
-    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(files.len(), 3, "{files:?}");
     files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
 }
 

@@ -1,7 +1,7 @@
 //! The one thread that writes an embedded store: whatever waits goes into one durable commit.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     iter,
     sync::Arc,
     thread,
@@ -14,7 +14,7 @@ use super::file::{Broken, File};
 use crate::{
     Compare, Op, Options, Outcome, Result, Revision, StoreError, Txn,
     decide::{Decision, decide},
-    history::{Batch, Dead, History, Millis, Version},
+    history::{Batch, History, Millis, Version},
     memory::EXPIRY_BATCH,
     retention::Compactor,
     state::State,
@@ -22,7 +22,9 @@ use crate::{
 
 /// How many requests share a commit at most.
 const GROUP: usize = 256;
-/// For how long a group waits for more requests at most; as long as the last commit took, if that is less.
+/// For how long a group waits for more requests: as long as the last commit took, or as it takes to read and to answer those
+/// that are missing, but never longer than the maximum.
+const PAUSE_EACH: Duration = Duration::from_micros(50);
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 
 type Answer<T> = oneshot::Sender<Result<T>>;
@@ -44,8 +46,6 @@ pub(super) struct Writer {
     state: Arc<State>,
     file: File,
     compactor: Compactor,
-    /// What the file still holds though no read can reach it; removed along with later commits.
-    dead: VecDeque<Dead>,
     /// An error of the disk that opening the file again cannot mend.
     broken: Option<String>,
 }
@@ -108,27 +108,33 @@ impl Group {
     }
 }
 
+fn pause(missing: usize, took: Duration) -> Duration {
+    let expected = u32::try_from(missing).map_or(PAUSE_MAX, |missing| PAUSE_EACH * missing);
+    took.max(expected).min(PAUSE_MAX)
+}
+
 impl Writer {
-    pub fn new(state: Arc<State>, file: File, dead: Vec<Dead>, options: &Options) -> Self {
+    pub fn new(state: Arc<State>, file: File, options: &Options) -> Self {
         let now = state.now();
         let compactor = state.read(|history| Compactor::new(options.retention.clone(), history, now));
-        Self { state, file, compactor, dead: dead.into(), broken: None }
+        Self { state, file, compactor, broken: None }
     }
 
     /// Until nobody can ask any more.
     pub fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut waiting = Vec::with_capacity(GROUP);
-        let (mut before, mut pause) = (0, Duration::ZERO);
+        let (mut before, mut took) = (0_usize, Duration::ZERO);
         while queue.blocking_recv_many(&mut waiting, GROUP) > 0 {
             // A commit costs the same for one as for many. Those who were answered together are about to ask again.
-            if waiting.len() < before {
-                thread::sleep(pause);
+            let missing = before.saturating_sub(waiting.len());
+            if missing > 0 {
+                thread::sleep(pause(missing, took));
                 waiting.extend(iter::from_fn(|| queue.try_recv().ok()).take(GROUP - waiting.len()));
             }
             before = waiting.len();
             let begun = Instant::now();
             self.serve(waiting.drain(..));
-            pause = PAUSE_MAX.min(begun.elapsed());
+            took = begun.elapsed();
         }
     }
 
@@ -169,10 +175,7 @@ impl Writer {
 
     /// Makes a group durable, then visible.
     fn commit(&mut self, group: &Group) -> Result<()> {
-        let share = self.dead.len().min(group.batches.len() * 4 + 64);
-        let dead: Vec<Dead> = self.dead.range(..share).cloned().collect();
-        self.file.commit(&group.batches, group.compacted, &dead).map_err(|broken| self.note(broken))?;
-        self.dead.drain(..share);
+        self.file.commit(&group.batches, group.compacted).map_err(|broken| self.note(broken))?;
         self.show(&group.batches, group.compacted)
     }
 
@@ -182,7 +185,7 @@ impl Writer {
             compacted.map_or(Ok(()), |revision| writing.history.compact(revision))?;
             Ok::<_, StoreError>(writing.trim(batches.len()))
         })?;
-        self.dead.extend(dead);
+        self.file.remove(dead);
         Ok(())
     }
 
