@@ -13,7 +13,11 @@ use jiff::Timestamp;
 use k8s_openapi::{Resource, api::certificates::v1beta1::PodCertificateRequest};
 pub use store::EtcdOptions;
 use store::{EmbeddedStore, EtcdStore, MemoryStore, Options, Store};
-use tokio::{net::TcpListener, sync::oneshot, task::{JoinError, JoinHandle}};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+};
 
 use crate::{
     access::{self, Access},
@@ -426,10 +430,11 @@ impl Apiserver {
         tokio::spawn(control::run(Arc::downgrade(&apiserver), apiserver.custom.clone()));
         apiserver.health.ready();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, threads.clone(), async move {
-            // Also resolves when the sender is gone: nobody could stop the server any more.
-            drop(stopped.await);
-        }));
+        let serving =
+            tokio::spawn(server::serve(apiserver.clone(), listener, tls, trust, threads.clone(), async move {
+                // Also resolves when the sender is gone: nobody could stop the server any more.
+                drop(stopped.await);
+            }));
         let aggregating = tokio::spawn(aggregate::control::run(Arc::downgrade(&apiserver)));
         let presence = shared.then(|| {
             let keeping = tokio::spawn(presence::keep(Arc::downgrade(&apiserver), cluster.clone()));

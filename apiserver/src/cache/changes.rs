@@ -26,10 +26,10 @@ pub const BACKLOG_EVENTS_MAX: u64 = 4096;
 /// Watchers who were woken together are then left alone for so long for each of them: what changes meanwhile they are told
 /// at one time. To wake a thousand takes milliseconds, however little there is to say; at most, they wait about as long as
 /// a kube-apiserver that tells them of every change by itself needs to do so.
-const REST_EACH: Duration = Duration::from_micros(75);
-const REST_MAX: Duration = Duration::from_millis(75);
+const REST_EACH: Duration = Duration::from_micros(150);
+const REST_MAX: Duration = Duration::from_millis(150);
 /// So few watchers that a timer is not worth it are always woken at once.
-const REST_MIN: Duration = Duration::from_millis(2);
+const REST_MIN: Duration = Duration::from_millis(4);
 /// So many changes do not wait.
 const POSTPONED_MAX: u64 = 64;
 /// Runs that are kept for others: of a few forms, and of those who lag behind a little.

@@ -8,14 +8,24 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 use slab::Slab;
-use tokio::{sync::mpsc, task::coop};
+use tokio::{
+    sync::mpsc,
+    task::coop,
+    time::{self, Sleep},
+};
+
+/// Who is told something says that there is room for more. When so many are told at one time, they say so within so short
+/// a time that it is read at one time, too: each by itself, it would be received, decrypted and acknowledged by itself.
+const ANSWERS_MIN: usize = 16;
+const ANSWERS_WAIT: Duration = Duration::from_millis(4);
 
 type Listening = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -145,14 +155,28 @@ impl Listeners {
     /// The connection, and what has moved to it.
     pub async fn beside<C: Future>(mut self, connection: C) -> C::Output {
         let mut connection = pin!(connection);
+        let mut pause = None::<Pin<Box<Sleep>>>;
         std::future::poll_fn(|context| {
-            self.poll(context);
-            connection.as_mut().poll(context)
+            if let Some(sleep) = &mut pause {
+                ready!(sleep.as_mut().poll(context));
+            }
+            let asked = self.poll(context);
+            let polled = connection.as_mut().poll(context);
+            // What wakes them right after a pause is no more than that they have been told.
+            let pauses = asked >= ANSWERS_MIN && pause.is_none() && polled.is_pending();
+            pause = pauses.then(|| Box::pin(time::sleep(ANSWERS_WAIT)));
+            if let Some(sleep) = &mut pause
+                && sleep.as_mut().poll(context).is_ready()
+            {
+                context.waker().wake_by_ref();
+            }
+            polled
         })
         .await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) {
+    /// Asks those who were woken; gives how many they were.
+    fn poll(&mut self, context: &mut Context<'_>) -> usize {
         while let Poll::Ready(Some(stream)) = self.arrivals.poll_recv(context) {
             let entry = self.streams.vacant_entry();
             let bell = Arc::new(Bell { place: entry.key(), rung: AtomicBool::new(false), woken: self.woken.clone() });
@@ -160,15 +184,15 @@ impl Listeners {
             entry.insert(Listener { stream, bell });
         }
         self.woken.connection.register(context.waker());
+        let woken = self.woken.attend();
+        let asked = woken.len();
+        woken.into_iter().for_each(|place| self.poll_at(place));
         // HTTP/2 wakes a stream that sends something once more, to no end: all are asked twice.
-        for _ in 0..2 {
-            for place in self.woken.attend() {
-                self.poll_at(place);
-            }
-        }
+        self.woken.attend().into_iter().for_each(|place| self.poll_at(place));
         if self.woken.leave() {
             context.waker().wake_by_ref();
         }
+        asked
     }
 
     fn poll_at(&mut self, place: usize) {
@@ -186,7 +210,10 @@ impl Listeners {
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt, task::noop_waker_ref};
-    use tokio::sync::{Notify, mpsc::error::TryRecvError, oneshot};
+    use tokio::{
+        sync::{Notify, mpsc::error::TryRecvError, oneshot},
+        time::Instant,
+    };
 
     use super::*;
 
@@ -234,6 +261,40 @@ mod tests {
         }
         end.send(()).unwrap();
         connection.await.unwrap();
+    }
+
+    /// How long a connection that has just told so many of something does not look at what it is sent.
+    async fn wait_after(told: usize) -> Duration {
+        let (streams, listeners) = streams();
+        let told: Vec<_> = (0..told).map(|_| Arc::<Notify>::default()).collect();
+        let (sender, mut passed_on) = mpsc::unbounded_channel();
+        told.iter().for_each(|told| streams.execute(watch(told.clone(), sender.clone())));
+        let (sent, (reads, mut read)) = (Arc::<Notify>::default(), mpsc::unbounded_channel());
+        let arrives = sent.clone();
+        let connection = tokio::spawn(listeners.beside(async move {
+            loop {
+                arrives.notified().await;
+                reads.send(Instant::now()).unwrap();
+            }
+        }));
+        // What it takes them to move is over.
+        time::sleep(Duration::from_secs(1)).await;
+        told.iter().for_each(|told| told.notify_one());
+        for _ in 0..told.len() {
+            passed_on.recv().await.unwrap();
+        }
+        let begun = Instant::now();
+        sent.notify_one();
+        let waited = read.recv().await.unwrap() - begun;
+        connection.abort();
+        waited
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_many_answer_is_read_at_one_time() {
+        assert_eq!(wait_after(ANSWERS_MIN - 1).await, Duration::ZERO);
+        let waited = wait_after(ANSWERS_MIN).await;
+        assert!(waited >= ANSWERS_WAIT && waited < ANSWERS_WAIT * 2, "{waited:?}");
     }
 
     #[tokio::test]
