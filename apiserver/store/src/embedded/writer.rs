@@ -24,7 +24,7 @@ use crate::{
 const GROUP: usize = 256;
 /// For how long a group waits for more requests: as long as the last commit took, or as it takes to read and to answer those
 /// that are missing, but never longer than the maximum.
-const PAUSE_EACH: Duration = Duration::from_micros(50);
+const PAUSE_EACH: Duration = Duration::from_micros(100);
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 
 type Answer<T> = oneshot::Sender<Result<T>>;
