@@ -324,9 +324,10 @@ impl Writer<'_> {
     /// Names, prepares, checks and stores an object that has been admitted, if that is `allowed`.
     async fn insert(&mut self, mut object: Value, sent: &Arc<Sent>, allowed: &Allowed<'_>) -> Result<Written> {
         let generated = metadata::text(&object, "name").is_empty();
+        let allocates = allocate::of(&self.definition).is_some();
         for attempt in 1.. {
-            // Only a generated name is tried more than once.
-            let mut object = if generated { object.clone() } else { std::mem::take(&mut object) };
+            let is_only_try = !generated && !allocates;
+            let mut object = if is_only_try { std::mem::take(&mut object) } else { object.clone() };
             let warned = self.warnings.len();
             metadata::fill(&mut object, self.definition.names_itself, self.world.now(), &self.world.random);
             self.allocate(&mut object, None).await?;
@@ -343,7 +344,7 @@ impl Writer<'_> {
                 Ok(written) => return Ok(written),
                 Err(Some(_)) if generated && attempt < NAMES_MAX => self.warnings.truncate(warned),
                 // Somebody else got what was allocated.
-                Err(None) if attempt < ATTEMPTS_MAX => self.warnings.truncate(warned),
+                Err(None) if allocates && attempt < ATTEMPTS_MAX => self.warnings.truncate(warned),
                 Err(there) => return Err(self.taken(&name, there, has_prefix)),
             }
         }

@@ -1,19 +1,30 @@
 //! Two servers over one store never give the same to two Services.
 #![allow(clippy::unwrap_used, clippy::panic)] // a test
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crds::user::User;
+use futures::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
-use store::{MemoryStore, Options, Store};
+use store::{MemoryStore, Op, Options, Outcome, Store, Txn};
 
 use crate::{
     auth::{Authenticator, issuer::Issuer},
     bootstrap::{ensure, tests::cluster},
-    pipeline::Apiserver,
+    pipeline::{
+        Apiserver,
+        tests::{Meddled, memory},
+    },
     random::Random,
     server::InProcess,
 };
@@ -71,4 +82,22 @@ async fn ports_of_services_are_adopted() {
     store.txn(store::Txn { compare: Vec::new(), ops: vec![store::Op::Delete { key }] }).await.unwrap();
     super::node_port::adopt(&apiserver.world).await.unwrap();
     assert_eq!(create(service, "b".into(), Some(30123)).await, None);
+}
+
+#[tokio::test]
+async fn who_loses_what_he_was_to_get_tries_again() {
+    let lost = AtomicBool::default();
+    let once = move |store: Arc<dyn Store>, txn: Txn| -> BoxFuture<'static, store::Result<Outcome>> {
+        let is_contested = |op: &Op| matches!(op, Op::Put { key, .. } if key.ends_with("/default/contested"));
+        if txn.ops.iter().any(is_contested) && !lost.swap(true, Ordering::Relaxed) {
+            return Box::pin(ready(Ok(Outcome::Conflict(vec![None; txn.compare.len()]))));
+        }
+        Box::pin(async move { store.txn(txn).await })
+    };
+    let store: Arc<dyn Store> = Arc::new(Meddled(memory(), once));
+    let (_apiserver, service) = server(&store).await;
+    let spec = json!({"ports": [{"port": 80}]});
+    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "contested"}, "spec": spec});
+    let made = ensure::send(&service, Method::POST, SERVICES, Some(object)).await.unwrap().unwrap();
+    assert_eq!(made["metadata"]["name"], "contested");
 }

@@ -38,10 +38,30 @@ pub(crate) fn memory() -> Arc<dyn Store> {
 
 pub(crate) struct Client(InProcess);
 
-/// A store in which whatever is marked as going is taken away at once, before whoever has marked it is answered.
-struct Hasty(Arc<dyn Store>);
+/// A store whose transactions are done by something else.
+pub(crate) struct Meddled<F>(pub Arc<dyn Store>, pub F);
 
-impl Store for Hasty {
+/// Whatever is marked as going is taken away at once, before whoever has marked it is answered.
+fn hasty(store: Arc<dyn Store>, txn: Txn) -> BoxFuture<'static, store::Result<Outcome>> {
+    Box::pin(async move {
+        let marked = txn.ops.iter().find_map(|op| match op {
+            Op::Put { key, value, .. } if String::from_utf8_lossy(value).contains("deletionTimestamp") => {
+                Some(key.clone())
+            }
+            _ => None,
+        });
+        let outcome = store.txn(txn).await?;
+        if let Some(key) = marked {
+            store.txn(Txn { compare: Vec::new(), ops: vec![Op::Delete { key }] }).await?;
+        }
+        Ok(outcome)
+    })
+}
+
+impl<F> Store for Meddled<F>
+where
+    F: Fn(Arc<dyn Store>, Txn) -> BoxFuture<'static, store::Result<Outcome>> + Send + Sync + 'static,
+{
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, store::Result<Option<Entry>>> {
         self.0.get(key)
     }
@@ -57,19 +77,7 @@ impl Store for Hasty {
     }
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, store::Result<Outcome>> {
-        Box::pin(async move {
-            let marked = txn.ops.iter().find_map(|op| match op {
-                Op::Put { key, value, .. } if String::from_utf8_lossy(value).contains("deletionTimestamp") => {
-                    Some(key.clone())
-                }
-                _ => None,
-            });
-            let outcome = self.0.txn(txn).await?;
-            if let Some(key) = marked {
-                self.0.txn(Txn { compare: Vec::new(), ops: vec![Op::Delete { key }] }).await?;
-            }
-            Ok(outcome)
-        })
+        (self.1)(self.0.clone(), txn)
     }
 
     fn watch<'a>(
@@ -335,7 +343,7 @@ async fn a_burst_cuts_nobody_off() {
 /// As the pod garbage collector does with pods that are on no node.
 #[tokio::test]
 async fn a_pod_that_others_take_away_first_has_been_deleted() {
-    let (_server, client) = Client::over(Arc::new(Hasty(memory()))).await;
+    let (_server, client) = Client::over(Arc::new(Meddled(memory(), hasty))).await;
     let namespace = "/api/v1/namespaces/default";
     client.send("POST", &format!("{namespace}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
     let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
