@@ -2,7 +2,8 @@
 //! and tells what they answer differently.
 //!
 //! `mutate KUBECONFIG KUBECONFIG CASES [FILE...]`: of Keelson, of the stock server, the folder of the cases and the files
-//! in it (all). Both servers must be new. Differences are grouped by what they are about; of each the shortest is shown.
+//! in it (all). Both servers must be new. Differences are grouped by what they are about; of each the shortest is shown,
+//! when all is sent or on an interrupt.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -185,6 +186,27 @@ fn skeleton(told: &str) -> String {
     out
 }
 
+async fn compare(
+    keelson: &Server,
+    stock: &Server,
+    types: &Types,
+    folder: &Path,
+    files: &[String],
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    for file in files {
+        let cases = replay::parse(&fs::read_to_string(folder.join(format!("{file}.http")))?);
+        let (keelson, stock) = (Session::new(keelson, file).await?, Session::new(stock, file).await?);
+        let mut pair = Pair { keelson, stock, types, findings: &mut *findings };
+        for case in &cases {
+            pair.run(case).await?;
+        }
+        let found: usize = findings.differences.values().map(Vec::len).sum();
+        eprintln!("{file}: {} sent, {found} differences so far", findings.sent);
+    }
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
@@ -197,19 +219,9 @@ async fn main() -> Result<(), Failure> {
         files.sort();
     }
     let mut findings = Findings::default();
-    for file in &files {
-        let cases = replay::parse(&fs::read_to_string(arguments.cases.join(format!("{file}.http")))?);
-        let mut pair = Pair {
-            keelson: Session::new(&keelson, file).await?,
-            stock: Session::new(&stock, file).await?,
-            types: &types,
-            findings: &mut findings,
-        };
-        for case in &cases {
-            pair.run(case).await?;
-        }
-        let found: usize = findings.differences.values().map(Vec::len).sum();
-        eprintln!("{file}: {} sent, {found} differences so far", findings.sent);
+    tokio::select! {
+        compared = compare(&keelson, &stock, &types, &arguments.cases, &files, &mut findings) => compared?,
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
     let mut groups: Vec<_> = findings.differences.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
