@@ -2,17 +2,17 @@
 
 use std::{sync::Weak, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::Full;
+use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use serde_json::{Value, json};
-use tower_service::Service;
 
 use super::Flow;
 use crate::{
-    bootstrap::flow::{CONSUMER, Objects},
+    bootstrap::{
+        ensure,
+        flow::{CONSUMER, Objects},
+    },
     pipeline::Apiserver,
 };
 
@@ -70,19 +70,15 @@ pub fn start(server: Weak<Apiserver>) {
 async fn write_all(server: &Weak<Apiserver>, flow: &Flow) -> bool {
     let Some(server) = server.upgrade() else { return true };
     let stale = plan(&flow.objects.lock(), server.world.now());
+    let service = server.own_service();
     let mut all = true;
     for (name, status) in stale {
         let object =
             json!({"apiVersion": API_VERSION, "kind": "FlowSchema", "metadata": {"name": name}, "status": status});
-        let uri = format!("/apis/{API_VERSION}/flowschemas/{name}/status?fieldManager={CONSUMER}&force=true");
-        let request = Request::builder().method(Method::PATCH).uri(uri);
-        let request = request.header(header::CONTENT_TYPE, "application/apply-patch+yaml");
-        let Ok(request) = request.body(Full::new(Bytes::from(object.to_string()))) else { continue };
-        let mut service = server.own_service();
-        let answered = service.call(request).await.map(|answer| answer.status());
-        // One that is gone needs no condition.
-        if !answered.is_ok_and(|code| code.is_success() || code == http::StatusCode::NOT_FOUND) {
-            tracing::warn!(name, "the condition of a flow schema could not be written");
+        let path = format!("/apis/{API_VERSION}/flowschemas/{name}/status?fieldManager={CONSUMER}&force=true");
+        // One that is gone needs no condition; one that somebody else writes is looked at again.
+        if let Err(error) = ensure::send(&service, Method::PATCH, &path, Some(object)).await {
+            tracing::warn!(name, %error, "the condition of a flow schema could not be written");
             all = false;
         }
     }
