@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod container;
+pub mod counts;
 pub mod default;
 pub mod feature;
 pub mod image;

@@ -7,14 +7,13 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::deployment::collisions_only_grow;
 use crate::{
     equal,
     field::{Error, Errors, Path, not_negative},
     given::Text,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, Subresource, column, text},
     percent,
-    pod::{template, validate},
+    pod::{counts, template, validate},
     selector::{Selector, validate as selectors},
     syntax, table,
 };
@@ -240,5 +239,5 @@ fn validate_status(status: &DaemonSetStatus, old: &DaemonSetStatus, errors: &mut
     ] {
         not_negative(count, STATUS.child(name), errors);
     }
-    collisions_only_grow(status.collision_count, old.collision_count, errors);
+    counts::collisions_only_grow(status.collision_count, old.collision_count, errors);
 }

@@ -13,7 +13,7 @@ use crate::{
     given::Text,
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, ScalePaths, Subresource, column, text},
     percent,
-    pod::template,
+    pod::{counts, template},
     selector::Selector,
     table,
 };
@@ -197,34 +197,16 @@ fn validate_status(status: &DeploymentStatus, old: &DeploymentStatus, errors: &m
     let (replicas, ready) = (number(status.replicas), number(status.ready_replicas));
     let (updated, available) = (number(status.updated_replicas), number(status.available_replicas));
     not_negative(status.observed_generation.unwrap_or(0), STATUS.child("observedGeneration"), errors);
-    for (name, count) in [
-        ("replicas", replicas),
-        ("updatedReplicas", updated),
-        ("readyReplicas", ready),
-        ("availableReplicas", available),
+    let some = [("updatedReplicas", updated), ("readyReplicas", ready), ("availableReplicas", available)];
+    not_negative(replicas, STATUS.child("replicas"), errors);
+    counts::are_not_negative(&some, errors);
+    let others = [
         ("unavailableReplicas", number(status.unavailable_replicas)),
         ("terminatingReplicas", number(status.terminating_replicas)),
         ("collisionCount", number(status.collision_count)),
-    ] {
-        not_negative(count, STATUS.child(name), errors);
-    }
-    for (name, count) in [("updatedReplicas", updated), ("readyReplicas", ready), ("availableReplicas", available)] {
-        if count > replicas {
-            errors.push(Error::invalid(STATUS.child(name), count, "cannot be greater than status.replicas"));
-        }
-    }
-    if available > ready {
-        let why = "cannot be greater than readyReplicas";
-        errors.push(Error::invalid(STATUS.child("availableReplicas"), available, why));
-    }
-    collisions_only_grow(status.collision_count, old.collision_count, errors);
-}
-
-/// Names that were taken are never forgotten.
-pub fn collisions_only_grow(new: Option<i32>, old: Option<i32>, errors: &mut Errors) {
-    let fewer = old.is_some_and(|old| new.is_none_or(|new| new < old));
-    if fewer {
-        let path = STATUS.child("collisionCount");
-        errors.push(Error::invalid(path, new.unwrap_or(0), "cannot be decremented"));
-    }
+    ];
+    counts::are_not_negative(&others, errors);
+    counts::are_some_of(replicas, &some, errors);
+    counts::available_are_ready(available, ready, "readyReplicas", errors);
+    counts::collisions_only_grow(status.collision_count, old.collision_count, errors);
 }

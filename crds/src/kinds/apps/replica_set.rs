@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{
     equal,
-    field::{Error, Errors, Path, not_negative},
+    field::{Errors, Path, not_negative},
     kind::{AGE, About, Generation, Kind, NAME, Prose, Request, ScalePaths, Subresource, column, text},
-    pod::template,
+    pod::{counts, template},
     table,
 };
 
@@ -122,14 +122,9 @@ fn validate_status(status: &ReplicaSetStatus, errors: &mut Errors) {
     let labeled = status.fully_labeled_replicas.unwrap_or(0);
     let counts = [("fullyLabeledReplicas", labeled), ("readyReplicas", ready), ("availableReplicas", available)];
     not_negative(status.replicas, STATUS.child("replicas"), errors);
-    counts.iter().for_each(|(name, count)| not_negative(*count, STATUS.child(name), errors));
+    counts::are_not_negative(&counts, errors);
     not_negative(status.observed_generation.unwrap_or(0), STATUS.child("observedGeneration"), errors);
     not_negative(status.terminating_replicas.unwrap_or(0), STATUS.child("terminatingReplicas"), errors);
-    for (name, count) in counts.iter().filter(|(_, count)| *count > status.replicas) {
-        errors.push(Error::invalid(STATUS.child(name), *count, "cannot be greater than status.replicas"));
-    }
-    if available > ready {
-        let why = "cannot be greater than readyReplicas";
-        errors.push(Error::invalid(STATUS.child("availableReplicas"), available, why));
-    }
+    counts::are_some_of(status.replicas, &counts, errors);
+    counts::available_are_ready(available, ready, "readyReplicas", errors);
 }

@@ -1,5 +1,7 @@
 //! StatefulSet (apps/v1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -10,14 +12,13 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::deployment::collisions_only_grow;
 use crate::{
     equal,
     field::{self, Error, Errors, Path, extend, not_negative},
     given::{Items, Text},
     kind::{AGE, About, Generation, Kind, NAME, Request, ScalePaths, Subresource, column, text},
     meta, percent,
-    pod::{self, template},
+    pod::{self, counts, template},
     table, volume,
 };
 
@@ -219,19 +220,15 @@ fn with_claims(spec: &StatefulSetSpec) -> PodTemplateSpec {
     };
     pod.subdomain = None;
     pod.hostname = None;
-    let mut names = Vec::new();
-    for name in claims.iter().map(|claim| claim.metadata.name.clone().unwrap_or_default()) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let of_claim = |name: &String| {
-        let source = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
-        Volume { name: name.clone(), persistent_volume_claim: Some(source), ..Volume::default() }
+    let of_claim = |name: &str| {
+        let source = PersistentVolumeClaimVolumeSource { claim_name: name.to_owned(), read_only: None };
+        Volume { name: name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
     };
-    let mut volumes: Vec<Volume> = names.iter().map(of_claim).collect();
+    let mut names = HashSet::new();
+    let first = claims.iter().map(|claim| claim.metadata.name.text()).filter(|name| names.insert(*name));
+    let mut volumes: Vec<Volume> = first.map(of_claim).collect();
     let own = pod.volumes.take().unwrap_or_default().into_iter();
-    volumes.extend(own.filter(|v| !names.contains(&v.name)));
+    volumes.extend(own.filter(|v| !names.contains(v.name.as_str())));
     pod.volumes = (!volumes.is_empty()).then_some(volumes);
     template
 }
@@ -280,17 +277,12 @@ fn validate_status(status: &StatefulSetStatus, old: &StatefulSetStatus, errors: 
         ("availableReplicas", available),
     ];
     not_negative(status.replicas, STATUS.child("replicas"), errors);
-    counts.iter().for_each(|(name, count)| not_negative(*count, STATUS.child(name), errors));
+    counts::are_not_negative(&counts, errors);
     not_negative(status.observed_generation.unwrap_or(0), STATUS.child("observedGeneration"), errors);
     not_negative(number(status.collision_count), STATUS.child("collisionCount"), errors);
-    for (name, count) in counts.iter().filter(|(_, count)| *count > status.replicas) {
-        errors.push(Error::invalid(STATUS.child(name), *count, "cannot be greater than status.replicas"));
-    }
-    if available > ready {
-        let why = "cannot be greater than status.readyReplicas";
-        errors.push(Error::invalid(STATUS.child("availableReplicas"), available, why));
-    }
-    collisions_only_grow(status.collision_count, old.collision_count, errors);
+    counts::are_some_of(status.replicas, &counts, errors);
+    counts::available_are_ready(available, ready, "status.readyReplicas", errors);
+    counts::collisions_only_grow(status.collision_count, old.collision_count, errors);
 }
 
 #[cfg(test)]
