@@ -1,6 +1,6 @@
 //! Errors that clients see: a `Status` each, with the code, reason, details and words of upstream.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use crds::field;
 use http::StatusCode;
@@ -174,12 +174,9 @@ impl ApiError {
             reason: Some(e.kind.reason().to_owned()),
         });
         let details = StatusDetails { causes: Some(causes.collect()), ..on.details() };
-        let mut told: Vec<String> = Vec::new();
-        for error in errors.iter().map(ToString::to_string) {
-            if !told.contains(&error) {
-                told.push(error);
-            }
-        }
+        let mut seen = HashSet::new();
+        let told: Vec<String> =
+            errors.iter().map(ToString::to_string).filter(|error| seen.insert(error.clone())).collect();
         let told = if let [one] = told.as_slice() { one.clone() } else { format!("[{}]", told.join(", ")) };
         let message = if errors.is_empty() {
             format!("{} is invalid", on.quoted())

@@ -223,7 +223,7 @@ fn same_intent(a: &Value, b: &Value) -> bool {
 
 /// What is wrong with an update that has to name the version it changes.
 pub fn version_required() -> Errors {
-    vec![Error::invalid("metadata.resourceVersion", 0, "must be specified for an update")]
+    Error::invalid("metadata.resourceVersion", 0, "must be specified for an update").into()
 }
 
 /// The finalizers that a DELETE leaves on an object for the garbage collector, if they are others than before.

@@ -1,5 +1,7 @@
 //! Conditions: the named observations in a status, merged one type at a time.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as General;
 use serde_json::Value;
@@ -90,9 +92,10 @@ fn fill_times(of: &mut Value) -> bool {
 
 /// The rules of the general conditions.
 pub fn validate(conditions: &[General], path: &Path, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let path = path.index(i);
-        if conditions[..i].iter().any(|other| other.type_ == condition.type_) {
+        if !seen.insert(condition.type_.as_str()) {
             errors.push(Error::duplicate(path.child("type"), condition.type_.as_str()));
         }
         meta::label_name(&condition.type_, path.child("type"), errors);

@@ -1,6 +1,6 @@
 //! Rules that upstream declares at the fields of newer types, in the words of the validation it generates from them.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -77,8 +77,9 @@ pub fn unique<'a, T: Serialize>(
     path: &Path,
     errors: &mut Errors,
 ) {
+    let mut seen = HashSet::new();
     for (i, item) in list.iter().enumerate() {
-        if list[..i].iter().any(|other| key(other) == key(item)) {
+        if !seen.insert(key(item)) {
             errors.push(Error::duplicate(path.index(i), "").showing(show(item, type_name)));
         }
     }

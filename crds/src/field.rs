@@ -1,5 +1,7 @@
 //! Field errors: where an object is wrong and why, in upstream's words; and the syntax rules of names and labels.
 
+mod errors;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -9,6 +11,8 @@ use crate::{
     custom::number::float,
     schema::{encode, go},
 };
+
+pub use errors::Errors;
 
 /// Where in an object: built on the stack while validation descends, written out only when something is wrong.
 #[derive(Clone, Copy, Debug)]
@@ -233,6 +237,11 @@ impl Error {
         }
     }
 
+    /// About how much memory it takes, in bytes.
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.field.len() + self.value.as_ref().map_or(0, String::len) + self.detail.len()
+    }
+
     /// What a `StatusCause` carries as its message.
     pub fn body(&self) -> String {
         let mut body = self.kind.words().to_owned();
@@ -248,9 +257,6 @@ impl fmt::Display for Error {
         write!(f, "{}: {}", self.field, self.body())
     }
 }
-
-/// All that is wrong with an object, in the order it was found.
-pub type Errors = Vec<Error>;
 
 /// One error for each thing that is wrong with a text.
 pub fn extend(errors: &mut Errors, path: impl fmt::Display + Copy, value: &str, wrong: Vec<String>) {

@@ -236,13 +236,13 @@ fn owners(owners: &[OwnerReference], path: Path, errors: &mut Errors) {
         let this = format!("{}/{}", owner.kind, owner.name);
         match &controller {
             None => controller = Some(this),
-            Some(first) => {
+            Some(first) => errors.push_with(|| {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                 );
                 let shown: Vec<_> = owners.iter().map(show_owner).collect();
-                errors.push(Error::invalid(path, "", why).showing(format!("[{}]", shown.join(","))));
-            }
+                Error::invalid(path, "", why).showing(format!("[{}]", shown.join(",")))
+            }),
         }
     }
 }

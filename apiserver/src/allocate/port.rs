@@ -185,7 +185,7 @@ impl<'a> Ports<'a> {
 }
 
 fn refused(name: &str, i: usize, port: i32, why: String) -> ApiError {
-    let errors: Errors = vec![Error::invalid(Path::new("spec").child("ports").index(i).child("nodePort"), port, why)];
+    let errors = Errors::from(Error::invalid(Path::new("spec").child("ports").index(i).child("nodePort"), port, why));
     ApiError::invalid("", "Service", name, &errors)
 }
 

@@ -132,7 +132,7 @@ async fn take_addresses(
         }
         if let Some(why) = refuse(blocks, &ips[i], dry_run, world).await? {
             let why = format!("failed to allocate IP {}: {why}", ips[i]);
-            let errors = vec![Error::invalid(Path::new("spec").child("clusterIPs"), own, why)];
+            let errors = Errors::from(Error::invalid(Path::new("spec").child("clusterIPs"), own, why));
             return Err(ApiError::invalid("", "Service", name, &errors));
         }
     }

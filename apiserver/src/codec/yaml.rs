@@ -3,7 +3,7 @@
 //! Bare `y`, `n`, `on` and `off` are booleans, a leading zero means octal, and keys that are no text become text
 //! (`n:` is `"false"`). Only the first document of a stream is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Value};
@@ -17,6 +17,9 @@ pub use write::write;
 
 /// The nesting that is taken, aliases unfolded; JSON must be able to follow.
 const DEPTH_MAX: usize = crds::schema::decode::scan::DEPTH_MAX;
+
+/// The keys that a mapping has already, as YAML knows them.
+type Seen = HashSet<String>;
 
 /// What a document says.
 #[derive(Clone, Debug, PartialEq)]
@@ -236,15 +239,15 @@ impl<'t> Reader<'t> {
             Kind::Scalar { text, tag, plain } => resolve(tag, text, *plain)?.into_json(),
             Kind::List(items) => items.iter().map(|item| self.value(*item, depth + 1)).collect(),
             Kind::Map(_) => {
-                let (mut map, mut seen) = (Map::new(), Vec::new());
+                let (mut map, mut seen) = (Map::new(), HashSet::new());
                 self.fill(place, depth, &mut map, &mut seen)?;
                 Ok(Value::Object(map))
             }
         }
     }
 
-    /// Adds a mapping's entries to `map`; `seen` are the keys that it has already, as YAML knows them.
-    fn fill(&mut self, place: Place, depth: usize, map: &mut Map<String, Value>, seen: &mut Vec<Scalar>) -> Read<()> {
+    /// Adds a mapping's entries to `map`; `seen` grows with it.
+    fn fill(&mut self, place: Place, depth: usize, map: &mut Map<String, Value>, seen: &mut Seen) -> Read<()> {
         let Kind::Map(children) = &self.node(place).kind else { return fail(MERGE) };
         for pair in children.chunks_exact(2) {
             let (key, value) = (pair[0], pair[1]);
@@ -255,10 +258,8 @@ impl<'t> Reader<'t> {
             let key = self.key(key, value)?;
             let line = self.node(value).line;
             let value = self.value(value, depth + 1)?;
-            if seen.contains(&key) {
+            if key.identity().is_some_and(|identity| !seen.insert(identity)) {
                 self.duplicates.push(format!("line {line}: key {} already set in map", key.go()));
-            } else {
-                seen.push(key.clone());
             }
             map.insert(key.text(), value);
         }
@@ -292,7 +293,7 @@ impl<'t> Reader<'t> {
     }
 
     /// `<<`: the entries of another mapping, or of several, of which the first has the last word.
-    fn merge(&mut self, place: Place, depth: usize, map: &mut Map<String, Value>, seen: &mut Vec<Scalar>) -> Read<()> {
+    fn merge(&mut self, place: Place, depth: usize, map: &mut Map<String, Value>, seen: &mut Seen) -> Read<()> {
         self.count()?;
         if depth > DEPTH_MAX {
             return fail(format!("exceeded max depth of {DEPTH_MAX}"));

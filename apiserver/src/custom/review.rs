@@ -156,7 +156,7 @@ fn same_or_valid(name: &str, original: Option<&Value>, texts: &Map<String, Value
     } else {
         crds::meta::annotations(Some(&texts), root.child("annotation"), &mut errors);
     }
-    match errors.as_slice() {
+    match &errors[..] {
         [] => Ok(()),
         [one] => Err(one.to_string()),
         all => Err(format!("[{}]", all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crds::{
-    field::{Error, Path},
+    field::{Error, Errors, Path},
     kind::Gvk,
     selector::{Labels, Selector},
 };
@@ -91,7 +91,7 @@ fn delete_options(eviction: &Value, options: &WriteOptions, name: &str) -> Resul
     if given[IGNORE_STORE] == true {
         let path = Path::new("deleteOptions");
         let why = "can not be set for pod eviction, try after removing the option";
-        let errors = vec![Error::invalid(path.child(IGNORE_STORE), true, why)];
+        let errors = Errors::from(Error::invalid(path.child(IGNORE_STORE), true, why));
         return Err(ApiError::invalid("policy", "Eviction", name, &errors));
     }
     if options.dry_run {

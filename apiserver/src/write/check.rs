@@ -56,7 +56,7 @@ impl Writer<'_> {
         if !self.definition.is_custom() || given == gvk.kind {
             return Ok(());
         }
-        self.refuse(object, &vec![Error::invalid("kind", given, format!("must be {}", gvk.kind))])
+        self.refuse(object, &Error::invalid("kind", given, format!("must be {}", gvk.kind)).into())
     }
 
     pub(super) fn before_create(&mut self, object: &mut Value, sent: &Sent) -> Result<()> {

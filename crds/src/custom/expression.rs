@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{
-    field_path, list,
+    field_path,
+    list::ByKey,
     structural::{Rule, Structural},
 };
 use crate::{
@@ -158,23 +159,16 @@ impl<'a> Ratchet<'a> {
         Self { current: below(), parent: Some(current) }
     }
 
-    fn item(self, item: &'a Value) -> Self {
+    fn items(self) -> Option<ByKey<'a>> {
+        self.current.and_then(|pair| ByKey::of(pair.old, pair.schema))
+    }
+
+    /// `old` is what the item was before.
+    fn item(self, new: &'a Value, old: Option<&'a Value>) -> Self {
         let Some(current) = self.current else { return self };
-        let below = || {
-            let schema = current.schema.items.as_deref()?;
-            Some(Pair { new: item, old: same_item(current.old, item, current.schema)?, schema })
-        };
+        let below = || Some(Pair { new, old: old?, schema: current.schema.items.as_deref()? });
         Self { current: below(), parent: Some(current) }
     }
-}
-
-/// The item of a list known by keys that is the same.
-fn same_item<'a>(old: &'a Value, item: &Value, schema: &Structural) -> Option<&'a Value> {
-    if schema.list_type != "map" {
-        return None;
-    }
-    let wanted = list::key(item, &schema.list_keys);
-    old.as_array()?.iter().find(|old| list::key(old, &schema.list_keys) == wanted)
 }
 
 /// One evaluation of all rules of an object.
@@ -207,9 +201,11 @@ impl Evaluation<'_> {
         match place.value {
             Value::Array(items) => {
                 let (Some(below), Some(schema)) = (&node.items, &place.schema.items) else { return };
+                let olds = place.old.and_then(|old| ByKey::of(old, place.schema));
+                let before = place.ratchet.items();
                 for (i, item) in items.iter().enumerate() {
-                    let old = place.old.and_then(|old| same_item(old, item, place.schema));
-                    let ratchet = place.ratchet.item(item);
+                    let old = olds.as_ref().and_then(|olds| olds.get(item));
+                    let ratchet = place.ratchet.item(item, before.as_ref().and_then(|before| before.get(item)));
                     self.node(below, Place { value: item, old, schema, ratchet }, &format!("{path}[{i}]"));
                 }
             }

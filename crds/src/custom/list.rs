@@ -1,6 +1,6 @@
 //! Lists that are sets or maps hold nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -52,8 +52,31 @@ fn map(items: &[Value], schema: &Structural, path: &str, errors: &mut Errors) {
     }
 }
 
+/// The items of a list that is known by keys, found by these.
+pub struct ByKey<'a> {
+    names: &'a [String],
+    items: HashMap<String, &'a Value>,
+}
+
+impl<'a> ByKey<'a> {
+    /// None for any other list, whose items cannot be told apart.
+    pub fn of(list: &'a Value, schema: &'a Structural) -> Option<Self> {
+        let list = list.as_array().filter(|_| schema.list_type == "map")?;
+        let (names, mut items) = (schema.list_keys.as_slice(), HashMap::with_capacity(list.len()));
+        for item in list {
+            items.entry(key(item, names).to_string()).or_insert(item);
+        }
+        Some(Self { names, items })
+    }
+
+    /// The item that has the same keys.
+    pub fn get(&self, item: &Value) -> Option<&'a Value> {
+        self.items.get(&key(item, self.names).to_string()).copied()
+    }
+}
+
 /// The members of an item that tell it from others.
-pub fn key(item: &Value, names: &[String]) -> Value {
+fn key(item: &Value, names: &[String]) -> Value {
     let members = names.iter().filter_map(|name| Some((name.clone(), item.get(name)?.clone())));
     Value::Object(members.collect::<Map<_, _>>())
 }

@@ -190,7 +190,7 @@ fn validate_metadata(value: &Value, path: &str, errors: &mut Errors) {
         meta::Rule { namespaced, standard_finalizers: false, checks_prefix: true, validate_name: &field::path_segment };
     let mut found = Errors::new();
     meta::create(&metadata, &rule, &mut found);
-    for error in &mut found {
+    for error in found.iter_mut() {
         if let Some(rest) = error.field.strip_prefix("metadata") {
             error.field = format!("{path}{rest}");
         }

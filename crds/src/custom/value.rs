@@ -3,12 +3,14 @@
 //! An update may leave alone what was invalid before: with the object as it was (`Past`), errors of a value that has not
 //! changed are forgotten.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::{
-    format, list,
+    format,
+    list::ByKey,
     number::{float, go_type},
     structural::{Additional, Limits, Structural},
 };
@@ -22,14 +24,14 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_991.0;
 /// Validates a value; `base` is put before the paths of its members (empty: the value is the whole object).
 pub fn validate(value: &Value, schema: &Structural, base: &str, past: Option<Past>, errors: &mut Errors) {
     let found = Checker { base, is_default: false }.ratcheted(value, schema, "", past);
-    errors.extend(found.problems.into_iter().map(|problem| problem.error));
+    errors.extend(found.problems.into_values());
 }
 
 /// The same for a default, of which upstream asks less: what is a number or a text may be anything, and what has a
 /// format that nothing is checked against may be a text or a list.
 pub fn validate_default(value: &Value, schema: &Structural, base: &str, errors: &mut Errors) {
     let found = Checker { base, is_default: true }.node(value, schema, "", None);
-    errors.extend(found.problems.into_iter().map(|problem| problem.error));
+    errors.extend(found.problems.into_values());
 }
 
 /// The value as it was, with the schema that tells items of lists from one another.
@@ -44,39 +46,36 @@ impl<'a> Past<'a> {
         Some(Self { value: self.value.as_object()?.get(name)?, schema: self.schema.member(name)? })
     }
 
-    /// The item that has the same keys; items of other lists cannot be told apart.
-    fn item(self, item: &Value) -> Option<Self> {
-        let schema = self.schema.items.as_deref().filter(|_| self.schema.list_type == "map")?;
-        let keys = &self.schema.list_keys;
-        let wanted = list::key(item, keys);
-        let value = self.value.as_array()?.iter().find(|old| list::key(old, keys) == wanted)?;
-        Some(Self { value, schema })
+    fn items(self) -> Option<(ByKey<'a>, &'a Structural)> {
+        Some((ByKey::of(self.value, self.schema)?, self.schema.items.as_deref()?))
     }
 }
 
 struct Problem {
     error: Error,
-    /// The validator's own words, by which repetitions are known.
     words: String,
 }
 
 /// What a validator has found, and how many of its checks passed: the branch that came nearest tells its errors.
 #[derive(Default)]
 struct Found {
-    problems: Vec<Problem>,
+    /// By the validator's own words, by which repetitions are known.
+    problems: IndexMap<String, Error>,
     matches: usize,
 }
 
 impl Found {
     fn push(&mut self, problem: Problem) {
-        if self.problems.iter().all(|known| known.words != problem.words) {
-            self.problems.push(problem);
-        }
+        self.problems.entry(problem.words).or_insert(problem.error);
+    }
+
+    fn add(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        problems.into_iter().for_each(|problem| self.push(problem));
     }
 
     fn merge(&mut self, other: Self) {
         self.matches += other.matches;
-        other.problems.into_iter().for_each(|problem| self.push(problem));
+        self.add(other.problems.into_iter().map(|(words, error)| Problem { error, words }));
     }
 
     fn is_valid(&self) -> bool {
@@ -150,7 +149,7 @@ impl Checker<'_> {
         found.matches += 1;
         match value {
             Value::String(text) => {
-                found.problems.extend(self.text(text, limits, path));
+                found.add(self.text(text, limits, path));
                 found.matches += 1;
                 if !format.is_empty() {
                     if !format::fits(format, text) {
@@ -294,8 +293,9 @@ impl Checker<'_> {
     fn list(&self, items: &[Value], schema: &Structural, path: &str, past: Option<Past>) -> Found {
         let mut found = Found::default();
         if let Some(inner) = &schema.items {
+            let before = past.and_then(Past::items);
             for (i, item) in items.iter().enumerate() {
-                let past = past.and_then(|past| past.item(item));
+                let past = before.as_ref().and_then(|(before, schema)| Some(Past { value: before.get(item)?, schema }));
                 found.merge(self.ratcheted(item, inner, &format!("{path}[{i}]"), past));
             }
         }
@@ -307,7 +307,7 @@ impl Checker<'_> {
             let words = format!("{path} in body should have at most {max} items");
             found.push(Problem { error: Error::too_many(self.path(path), size, max), words });
         }
-        if limits.unique_items && (1..items.len()).any(|i| items[..i].contains(&items[i])) {
+        if limits.unique_items && items.iter().collect::<HashSet<_>>().len() < items.len() {
             found.push(self.invalid(path, "", format!("{path} in body shouldn't contain duplicates")));
         }
         found.matches += 1;

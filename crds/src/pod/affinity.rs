@@ -1,5 +1,7 @@
 //! Rules of affinity: which nodes and which other Pods a Pod wants beside it.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
     WeightedPodAffinityTerm,
@@ -160,17 +162,18 @@ pub fn label_keys(
         }
     }
     // A key in a selector that is also in the list has been added by an earlier write; twice is one too many.
-    let mut seen: Vec<&str> =
+    let mut seen: HashSet<&str> =
         selector.iter().flat_map(|s| s.match_labels.iter().flatten()).map(|(k, _)| &**k).collect();
+    let places: HashMap<&str, usize> = same.iter().enumerate().map(|(i, key)| (key.as_str(), i)).collect();
     for expression in selector.iter().flat_map(|s| s.match_expressions.items()) {
-        let at = same.iter().rposition(|key| *key == expression.key);
-        if let Some(i) = at.filter(|_| seen.contains(&expression.key.as_str())) {
+        let is_repeated = !seen.insert(&expression.key);
+        if let Some(i) = places.get(expression.key.as_str()).filter(|_| is_repeated) {
             let why = "exists in both matchLabelKeys and labelSelector";
-            errors.push(Error::invalid(path.index(i), expression.key.as_str(), why));
+            errors.push(Error::invalid(path.index(*i), expression.key.as_str(), why));
         }
-        seen.push(&expression.key);
     }
     let list = path.child("matchLabelKeys");
+    let other: HashSet<&String> = other.iter().collect();
     for (i, key) in same.iter().enumerate().filter(|(_, key)| other.contains(key)) {
         let why = "exists in both matchLabelKeys and mismatchLabelKeys";
         errors.push(Error::invalid(list.index(i), key.as_str(), why));

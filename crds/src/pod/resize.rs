@@ -53,7 +53,7 @@ pub fn validate(new: &Pod, old: &Pod, errors: &mut Errors) {
     let (Some(spec), Some(old_spec)) = (&new.spec, &old.spec) else {
         return;
     };
-    let only = |why: &str| vec![Error::forbidden("[]", why)];
+    let only = |why: &str| Errors::from(Error::forbidden("[]", why));
     if old.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
         *errors = only("static pods cannot be resized");
         return;

@@ -1,6 +1,6 @@
 //! What of a Pod may change after it was made: images, deadlines, tolerations, gates, and ephemeral containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::{
     Container, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec, Toleration,
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::validate;
+use super::validate::{self, scheduling};
 use crate::{
     diff, equal,
     field::{Error, Errors, Path, extend_number},
@@ -128,13 +128,8 @@ fn deadline(new: &PodSpec, old: &PodSpec, errors: &mut Errors) -> bool {
 
 fn only_added_tolerations(new: &[Toleration], old: &[Toleration], errors: &mut Errors) {
     let path = SPEC.child("tolerations");
-    let kept = |before: &Toleration| {
-        new.iter().any(|now| {
-            let timed = Toleration { toleration_seconds: now.toleration_seconds, ..before.clone() };
-            equal::same(&timed, now)
-        })
-    };
-    if !old.iter().all(kept) {
+    let now: HashSet<_> = new.iter().map(scheduling::untimed).collect();
+    if !old.iter().map(scheduling::untimed).all(|before| now.contains(&before)) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Error::forbidden(path, why));
         return;
@@ -145,9 +140,12 @@ fn only_added_tolerations(new: &[Toleration], old: &[Toleration], errors: &mut E
 /// A gate that is there more than once is told once, where it is last.
 fn only_removed_gates(new: &[PodSchedulingGate], old: &[PodSchedulingGate], errors: &mut Errors) {
     let list = SPEC.child("schedulingGates");
-    let added =
-        |(i, gate): &(usize, &PodSchedulingGate)| !old.iter().chain(&new[i + 1..]).any(|other| other.name == gate.name);
-    for (i, gate) in new.iter().enumerate().filter(added) {
+    let old: HashSet<&str> = old.iter().map(|gate| gate.name.as_str()).collect();
+    let last: HashMap<&str, usize> = new.iter().enumerate().map(|(i, gate)| (gate.name.as_str(), i)).collect();
+    let is_added = |(i, gate): &(usize, &PodSchedulingGate)| {
+        !old.contains(gate.name.as_str()) && last.get(gate.name.as_str()) == Some(i)
+    };
+    for (i, gate) in new.iter().enumerate().filter(is_added) {
         let path = list.index(i);
         let why = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
         errors.push(Error::forbidden(path.child("name"), why));

@@ -42,6 +42,10 @@ const DEPRECATED_ANNOTATIONS: &[(&str, &str)] = &[
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER_PREFIX: &str = "container.seccomp.security.alpha.kubernetes.io/";
 pub const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// No more are made where each may be warned of together with each other one. Upstream tells the first 4,096 characters.
+const WARNINGS_MAX: usize = 10_000;
+/// So many ports of one number are looked at for each further one.
+const OTHERS_MAX: usize = 1_000;
 const NULL_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
 /// The words about a label of nodes that has a successor.
@@ -239,40 +243,66 @@ impl Place {
         if self.source.is_empty() { format!("{:?}", self.path) } else { format!("{:?} ({})", self.path, self.source) }
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        let (a, b) = (format!("{}/", self.path), format!("{}/", other.path));
-        !other.path.is_empty() && (self == other || a.starts_with(&b) || b.starts_with(&a))
+    /// As a folder, so that what begins with it lies in it.
+    fn folder(&self) -> String {
+        format!("{}/", self.path)
+    }
+}
+
+/// Places in the order they came, and where each folder stands among them.
+#[derive(Default)]
+struct Places {
+    all: Vec<Place>,
+    at: BTreeMap<String, Vec<usize>>,
+}
+
+impl Places {
+    fn push(&mut self, place: Place) {
+        self.at.entry(place.folder()).or_default().push(self.all.len());
+        self.all.push(place);
+    }
+
+    /// Those that lie in the same folder as this one, above or below.
+    fn overlapping(&self, place: &Place) -> impl Iterator<Item = &Place> {
+        let folder = place.folder();
+        let above = folder.match_indices('/').map(|(i, _)| &folder[..=i]).filter(|above| **above != folder);
+        let mut found: Vec<usize> = above.filter_map(|above| self.at.get(above)).flatten().copied().collect();
+        let below = self.at.range(folder.clone()..).take_while(|(other, _)| other.starts_with(&folder));
+        found.extend(below.flat_map(|(_, places)| places));
+        found.sort_unstable();
+        found.into_iter().map(|i| &self.all[i])
     }
 }
 
 fn overlaps(volume: &Volume, words: &mut Vec<String>) {
     let name = &volume.name;
-    let mut tell = |what: String, places: Vec<Place>, skip_empty: bool| {
-        let mut seen: Vec<Place> = Vec::new();
-        for place in places {
-            if !(place.path.is_empty() && skip_empty) {
-                for other in seen.iter().filter(|other| !place.path.is_empty() && place.overlaps(other)) {
-                    let (a, b) = (place.shown(), other.shown());
-                    words.push(format!("volume {name:?} ({what}): overlapping paths: {a} with {b}"));
+    let mut tell = |what: String, places: Vec<Place>| {
+        let mut seen = Places::default();
+        for place in places.into_iter().filter(|place| !place.path.is_empty()) {
+            for other in seen.overlapping(&place) {
+                if words.len() >= WARNINGS_MAX {
+                    return;
                 }
+                let (a, b) = (place.shown(), other.shown());
+                words.push(format!("volume {name:?} ({what}): overlapping paths: {a} with {b}"));
             }
             seen.push(place);
         }
     };
     if let Some(map) = &volume.config_map {
         let places = map.items.items().iter().map(|i| Place::new(&i.path, "")).collect();
-        tell(format!("ConfigMap {:?}", map.name), places, false);
+        tell(format!("ConfigMap {:?}", map.name), places);
     }
     if let Some(secret) = &volume.secret {
         let places = secret.items.items().iter().map(|i| Place::new(&i.path, "")).collect();
-        tell(format!("Secret {:?}", secret.secret_name.text()), places, false);
+        tell(format!("Secret {:?}", secret.secret_name.text()), places);
     }
     if let Some(api) = &volume.downward_api {
         let places = api.items.items().iter().map(|i| Place::new(&i.path, "")).collect();
-        tell("DownwardAPI".to_owned(), places, false);
+        tell("DownwardAPI".to_owned(), places);
     }
     if let Some(projected) = &volume.projected {
-        tell("Projected".to_owned(), projected.sources.items().iter().flat_map(places).collect(), true);
+        tell("Projected".to_owned(), projected.sources.items().iter().flat_map(places).collect());
         let empty = projected.sources.items().iter().filter(|s| **s == VolumeProjection::default());
         words.extend(empty.map(|_| format!("volume {name:?} (Projected) has no sources provided")));
     }
@@ -360,7 +390,10 @@ fn ports(spec: &PodSpec, path: &Path, words: &mut Vec<String>) {
                 ));
             }
             let others = known.entry((port.container_port, protocol.to_owned())).or_default();
-            for (other, other_ip, other_host) in others.iter() {
+            for (other, other_ip, other_host) in others.iter().take(OTHERS_MAX) {
+                if words.len() >= WARNINGS_MAX {
+                    return;
+                }
                 let why = if ip == other_ip && host == *other_host {
                     "duplicate"
                 } else if host == 0 || *other_host == 0 {
@@ -433,5 +466,38 @@ fn addresses(spec: &PodSpec, path: &Path, words: &mut Vec<String>) {
     for (i, alias) in spec.host_aliases.items().iter().enumerate() {
         let path = list.index(i);
         words.extend(syntax::ip_warning(path.child("ip"), &alias.ip));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn overlapping(paths: &[&str]) -> Vec<String> {
+        let items: Vec<_> = paths.iter().map(|path| json!({"key": "k", "path": path})).collect();
+        let volume = serde_json::from_value(json!({"name": "v", "configMap": {"name": "m", "items": items}})).unwrap();
+        let mut words = Vec::new();
+        overlaps(&volume, &mut words);
+        let pair = |words: String| words.rsplit_once("paths: ").map(|(_, pair)| pair.replace('"', "")).unwrap();
+        words.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn paths_overlap_with_folders_above_and_below_in_the_order_they_came() {
+        let want = ["a with a/b", "a/b/c with a/b", "a/b/c with a", "a with a/b", "a with a", "a with a/b/c"];
+        assert_eq!(overlapping(&["a/b", "a", "ab", "a/b/c", "", "a/"]), want);
+        assert!(overlapping(&["a/b", "a-b", "a.b", "ab", "/"]).is_empty());
+    }
+
+    #[test]
+    fn what_is_warned_of_in_pairs_has_a_limit() {
+        assert_eq!(overlapping(&["a"; 1000]).len(), WARNINGS_MAX);
+        let port = json!({"containerPort": 1});
+        let spec = json!({"containers": [{"name": "c", "ports": vec![port; 1000]}]});
+        let mut words = Vec::new();
+        ports(&serde_json::from_value(spec).unwrap(), &Path::new("spec"), &mut words);
+        assert_eq!(words.len(), WARNINGS_MAX);
     }
 }

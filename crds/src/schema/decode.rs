@@ -4,7 +4,7 @@
 //! an error (a text where a number belongs) fails with Go's words; what only the strict decoder minds (unknown and
 //! duplicate fields) is listed. The result still holds zero values that were written out; see [`super::encode`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::{Map, Number, Value};
 
@@ -314,17 +314,14 @@ impl<'s, 't> Decoder<'s, 't> {
     }
 
     fn map(&mut self, item: &Shape, place: Place, path: Option<&Path>, mut map: Map<String, Value>) -> Scan<Value> {
-        let mut earlier: Vec<String> = map.keys().cloned().collect();
+        let mut earlier: HashSet<String> = map.keys().cloned().collect();
         let mut more = self.scan.open(b'}')?;
         while more {
             let key = self.scan.key()?;
             let here = Path { parent: path, step: Step::Key(&key) };
             let value = self.value(item, place.inner(), Some(&here), None)?.unwrap_or_else(|| zero(item));
-            if map.insert(key.clone().into_owned(), value).is_some() {
-                match earlier.iter().position(|k| *k == *key) {
-                    Some(at) => drop(earlier.swap_remove(at)),
-                    None => self.report("duplicate", path, &key),
-                }
+            if map.insert(key.clone().into_owned(), value).is_some() && !earlier.remove(&*key) {
+                self.report("duplicate", path, &key);
             }
             more = self.scan.more(b'}')?;
         }

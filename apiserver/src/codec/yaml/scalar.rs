@@ -63,6 +63,16 @@ impl Scalar {
         }
     }
 
+    /// What tells it from the other keys of a mapping; none for a number that does not even equal itself.
+    pub fn identity(&self) -> Option<String> {
+        match self {
+            Self::Float(float) if float.is_nan() => None,
+            // Both zeros are one.
+            Self::Float(float) => Some(format!("{} {:x}", self.tag(), (float + 0.0).to_bits())),
+            other => Some(format!("{} {}", other.tag(), other.text())),
+        }
+    }
+
     /// As Go's `%#v` shows it.
     pub fn go(&self) -> String {
         match self {

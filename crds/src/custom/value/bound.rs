@@ -25,14 +25,14 @@ pub(super) fn check(
         };
         (!fits).then(|| checker.composite(words))
     };
-    found.problems.extend(range(number, "Checked"));
+    found.add(range(number, "Checked"));
     let value = Value::Number(number.clone());
     let float = number.as_f64().unwrap_or_default();
     let whole = number.as_i64();
     if let Some(factor) = limits.multiple_of {
         let outside = bound(factor).and_then(|factor| range(&factor, "MultipleOf"));
         let integer = whole.filter(|_| outside.is_none());
-        found.problems.extend(outside);
+        found.add(outside);
         let shown = limit(factor, integer.is_some());
         if factor <= 0.0 || integer.is_some() && factor < 1.0 {
             let words = format!("factor MultipleOf declared for {path} must be positive: {shown}");
@@ -56,7 +56,7 @@ pub(super) fn check(
         let Some(side) = side else { continue };
         let outside = bound(side).and_then(|side| range(&side, what));
         let integer = whole.filter(|_| outside.is_none());
-        found.problems.extend(outside);
+        found.add(outside);
         let order = match integer {
             Some(integer) => Some(integer.cmp(&(side as i64))),
             None => float.partial_cmp(&side),

@@ -1,5 +1,7 @@
 //! Match conditions: expressions that say whether a webhook or a policy is called at all.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::admissionregistration::v1::MatchCondition;
 
 use super::expression::Scope;
@@ -13,6 +15,7 @@ pub fn validate(conditions: &[MatchCondition], has_params: bool, path: &Path, er
     if conditions.len() > CONDITIONS_MAX {
         errors.push(Error::too_many(*path, conditions.len() as i64, CONDITIONS_MAX as i64));
     }
+    let mut seen = HashSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let path = path.index(i);
         match condition.expression.trim() {
@@ -25,7 +28,7 @@ pub fn validate(conditions: &[MatchCondition], has_params: bool, path: &Path, er
             continue;
         }
         extend(errors, name_path, name, field::qualified_name(name));
-        if conditions[..i].iter().any(|other| other.name == name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(name_path, name));
         }
     }

@@ -1,5 +1,7 @@
 //! Which requests a webhook or a policy is for.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::admissionregistration::v1::{NamedRuleWithOperations, RuleWithOperations};
 
 use crate::{
@@ -26,9 +28,10 @@ pub fn set_named_defaults(rules: &mut Option<Vec<NamedRuleWithOperations>>) {
 
 pub fn validate_named(rule: &NamedRuleWithOperations, path: &Path, errors: &mut Errors) {
     let (list, names) = (path.child("resourceNames"), rule.resource_names.items());
+    let mut seen = HashSet::new();
     for (i, name) in names.iter().enumerate() {
         extend(errors, list.index(i), name, field::path_segment(name));
-        if names[..i].contains(name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(list.index(i), name.as_str()));
         }
     }
@@ -85,7 +88,7 @@ fn validate_resources(resources: &[String], path: &Path, errors: &mut Errors) {
     if resources.is_empty() {
         errors.push(Error::required(*path, ""));
     }
-    let (mut all_parts_of, mut part_of_all) = (Vec::new(), Vec::new());
+    let (mut all_parts_of, mut part_of_all) = (HashSet::new(), HashSet::new());
     // Upstream goes by the last resource without a part, not by any.
     let mut ends_in_one = false;
     for (i, resource) in resources.iter().enumerate() {
@@ -98,19 +101,19 @@ fn validate_resources(resources: &[String], path: &Path, errors: &mut Errors) {
             ends_in_one = resource != "*";
             continue;
         };
-        if all_parts_of.contains(&whole) {
+        if all_parts_of.contains(whole) {
             let why = format!("if '{whole}/*' is present, must not specify {resource}");
             errors.push(Error::invalid(path, resource.as_str(), why));
         }
-        if part_of_all.contains(&part) {
+        if part_of_all.contains(part) {
             let why = format!("if '*/{part}' is present, must not specify {resource}");
             errors.push(Error::invalid(path, resource.as_str(), why));
         }
         if part == "*" {
-            all_parts_of.push(whole);
+            all_parts_of.insert(whole);
         }
         if whole == "*" {
-            part_of_all.push(part);
+            part_of_all.insert(part);
         }
     }
     let has = |wanted: &str| resources.iter().any(|resource| resource == wanted);

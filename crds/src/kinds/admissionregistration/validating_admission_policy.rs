@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     AuditAnnotation, ExpressionWarning, ValidatingAdmissionPolicy, ValidatingAdmissionPolicySpec,
@@ -169,6 +171,7 @@ fn validate_annotations(annotations: &[AuditAnnotation], name: &str, scope: &Sco
         let wrong = Error::invalid(*path, "", why);
         errors.push(wrong.showing_struct(annotations, "[]io.k8s.api.admissionregistration.v1.AuditAnnotation"));
     }
+    let mut seen = HashSet::new();
     for (i, annotation) in annotations.iter().enumerate() {
         let path = path.index(i);
         let (key_path, key) = (path.child("key"), annotation.key.as_str());
@@ -186,7 +189,7 @@ fn validate_annotations(annotations: &[AuditAnnotation], name: &str, scope: &Sco
         } else {
             scope.annotation(value, &annotation.value_expression, &value_path, errors);
         }
-        if annotations[..i].iter().any(|other| other.key == key) {
+        if !seen.insert(key) {
             errors.push(Error::duplicate(key_path, key));
         }
     }

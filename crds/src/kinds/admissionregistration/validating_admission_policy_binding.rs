@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicyBinding (admissionregistration.k8s.io/v1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use serde_json::{Value, json};
@@ -77,10 +79,11 @@ impl Kind for ValidatingAdmissionPolicyBinding {
 }
 
 fn validate_actions(actions: &[String], path: &Path, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (i, action) in actions.iter().enumerate() {
         let path = path.index(i);
         webhook::one_of(Some(action), ACTIONS, &path, errors);
-        if actions[..i].contains(action) {
+        if !seen.insert(action) {
             errors.push(Error::duplicate(path, action.as_str()));
         }
     }

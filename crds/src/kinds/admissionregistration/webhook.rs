@@ -1,5 +1,7 @@
 //! The rules of one webhook, whether it validates or mutates.
 
+use std::collections::HashSet;
+
 use k8s_openapi::{
     api::admissionregistration::v1::{
         MatchCondition, MutatingWebhook, RuleWithOperations, ValidatingWebhook, WebhookClientConfig,
@@ -103,7 +105,7 @@ impl Leniency {
                 .iter()
                 .any(|hook| hook.side_effects.is_none_or(|effects| !NO_SIDE_EFFECTS.contains(&effects))),
             review_versions: old.iter().any(unknown),
-            names: (0..old.len()).any(|i| old[..i].iter().any(|other| other.name == old[i].name)),
+            names: old.iter().map(|hook| hook.name).collect::<HashSet<_>>().len() < old.len(),
             conditions: same_conditions,
         }
     }
@@ -124,11 +126,12 @@ fn is_reviewed(hook: &Hook) -> bool {
 pub fn validate(hooks: &[Hook], old: Option<&[Hook]>, errors: &mut Errors) {
     let leniency = Leniency::of(hooks, old);
     let list = Path::new("webhooks");
+    let mut seen = HashSet::new();
     for (i, hook) in hooks.iter().enumerate() {
         let path = list.index(i);
         validate_hook(hook, &leniency, &path, errors);
         validate_versions(hook, &leniency, &path.child("admissionReviewVersions"), errors);
-        let is_repeated = !hook.name.is_empty() && hooks[..i].iter().any(|other| other.name == hook.name);
+        let is_repeated = !hook.name.is_empty() && !seen.insert(hook.name);
         if is_repeated && !leniency.names {
             errors.push(Error::duplicate(path.child("name"), hook.name));
         }
@@ -189,9 +192,10 @@ fn validate_versions(hook: &Hook, leniency: &Leniency, path: &Path, errors: &mut
         errors.push(Error::required(*path, format!("must specify one of {known}")));
         return;
     }
+    let mut seen = HashSet::new();
     for (i, version) in versions.iter().enumerate() {
         let path = path.index(i);
-        if versions[..i].contains(version) {
+        if !seen.insert(version) {
             errors.push(Error::invalid(path, version.as_str(), "duplicate version"));
             continue;
         }

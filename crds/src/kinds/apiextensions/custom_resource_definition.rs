@@ -1,6 +1,6 @@
 //! CustomResourceDefinition (apiextensions.k8s.io/v1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -331,8 +331,9 @@ fn validate_review_versions(versions: &[String], path: &Path, errors: &mut Error
         errors.push(Error::required(*path, ""));
         return;
     }
+    let mut seen = HashSet::new();
     for (i, version) in versions.iter().enumerate() {
-        if versions[..i].contains(version) {
+        if !seen.insert(version) {
             errors.push(Error::invalid(path.index(i), version.as_str(), "duplicate version"));
         } else {
             extend(errors, path.index(i), version, field::dns_1035_label(version));

@@ -52,7 +52,8 @@ pub fn decide<'a>(
         None => names.singular.clone_from(&wanted.singular),
     }
     if wanted.short_names.items() != before.short_names.items() {
-        let new = wanted.short_names.items().iter().filter(|name| !before.short_names.items().contains(name));
+        let known: BTreeSet<&String> = before.short_names.items().iter().collect();
+        let new = wanted.short_names.items().iter().filter(|name| !known.contains(name));
         let mut wrong: Vec<_> = new.filter_map(|name| taken(name, "", &used.resources)).collect();
         wrong.dedup();
         match wrong.as_slice() {

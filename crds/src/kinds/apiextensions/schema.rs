@@ -1,5 +1,7 @@
 //! The rules of a schema in a definition. Whether its defaults fit it and its expressions compile is checked elsewhere.
 
+use std::{cell::LazyCell, collections::HashSet};
+
 use serde_json::{Map, Value};
 
 use super::rule;
@@ -356,9 +358,13 @@ fn validate_keys(items: &Schema, keys: &[String], path: &Path, keys_path: &Path,
     }
     let none = Map::new();
     let (properties, list) = (child(items, "properties").unwrap_or(&none), path.child("properties"));
-    for (i, key) in keys.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for key in keys {
         match properties.get(key).and_then(Value::as_object) {
-            None => errors.push(Error::invalid(*keys_path, keys, "entries must all be names of item properties")),
+            None => {
+                let why = "entries must all be names of item properties";
+                errors.push_with(|| Error::invalid(*keys_path, keys, why));
+            }
             Some(property) if ["array", "object"].contains(&text(property, "type")) => {
                 // Upstream shows the type of the item.
                 let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
@@ -367,8 +373,8 @@ fn validate_keys(items: &Schema, keys: &[String], path: &Path, keys_path: &Path,
             }
             Some(_) => {}
         }
-        if keys[..i].contains(key) {
-            errors.push(Error::invalid(*keys_path, keys, "must not contain duplicate entries"));
+        if !seen.insert(key) {
+            errors.push_with(|| Error::invalid(*keys_path, keys, "must not contain duplicate entries"));
         }
     }
 }
@@ -403,6 +409,7 @@ fn validate_items(items: &Schema, list_type: &str, keys: &[String], path: &Path,
 
 fn rules(schema: &Schema, path: &Path, errors: &mut Errors) {
     let all = path.child("x-kubernetes-validations");
+    let structural = LazyCell::new(|| structural::unreadable(schema).is_none().then(|| Structural::of_map(schema)));
     for (i, rule) in list(schema, "x-kubernetes-validations").into_iter().enumerate() {
         let path = all.index(i);
         let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
@@ -433,11 +440,8 @@ fn rules(schema: &Schema, path: &Path, errors: &mut Errors) {
         if has_breaks(field) {
             errors.push(Error::invalid(field_path, field, "must not contain line breaks"));
         }
-        let leads_nowhere = || {
-            structural::unreadable(schema).is_none()
-                && field_path::resolve(field, &Structural::of_map(schema), true).is_err()
-        };
-        if !field.is_empty() && leads_nowhere() {
+        let leads_nowhere = |structural: &Structural| field_path::resolve(field, structural, true).is_err();
+        if !field.is_empty() && structural.as_ref().is_some_and(leads_nowhere) {
             errors.push(Error::invalid(field_path, field, "must be a valid path"));
         }
     }

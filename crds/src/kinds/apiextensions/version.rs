@@ -2,7 +2,10 @@
 //!
 //! What is the same in all versions is told of the definition as a whole, where older forms of the API had it.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::LazyLock,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
@@ -210,8 +213,8 @@ pub fn validate_shared(versions: &[Version], errors: &mut Errors) {
 }
 
 fn validate_names(versions: &[Version], shown: impl Fn() -> String, path: &Path, errors: &mut Errors) {
-    let is_repeated = (0..versions.len()).any(|i| versions[..i].iter().any(|other| other.name == versions[i].name));
-    if is_repeated {
+    let names: HashSet<&str> = versions.iter().map(|version| version.name.as_str()).collect();
+    if names.len() < versions.len() {
         errors.push(Error::invalid(*path, "", "must contain unique version names").showing(shown()));
     }
     if versions.iter().filter(|version| version.storage).count() != 1 {

@@ -1,5 +1,7 @@
 //! StorageVersion (internal.apiserver.k8s.io/v1alpha1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apiserverinternal::v1alpha1::{
     ServerStorageVersion, StorageVersion, StorageVersionCondition, StorageVersionStatus,
@@ -64,9 +66,10 @@ impl Kind for StorageVersion {
     fn validate_subresource(&self, _old: &Self, _request: &Request, errors: &mut Errors) {
         let Some(status) = &self.status else { return };
         let (servers, path) = (status.storage_versions.items(), STATUS.child("storageVersions"));
+        let mut seen = HashSet::new();
         for (i, server) in servers.iter().enumerate() {
             let (path, id) = (path.index(i), server.api_server_id.as_str());
-            if servers[..i].iter().any(|other| other.api_server_id == id) {
+            if !seen.insert(id) {
                 errors.push(Error::duplicate(path.child("apiServerID"), id));
             }
             validate_server(server, &path, errors);
@@ -113,14 +116,17 @@ fn validate_server(server: &ServerStorageVersion, path: &Path, errors: &mut Erro
         errors.push(Error::invalid(list, shown, why));
     }
     let list = path.child("servedVersions");
+    let known: HashSet<&String> = decodable.iter().collect();
     for (i, version) in server.served_versions.items().iter().enumerate() {
         validate_version(version, &list.index(i), errors);
-        if !decodable.contains(version) {
-            let why = format!(
-                "individual served version : {version} must be included in decodableVersions : [{}]",
-                decodable.join(" ")
-            );
-            errors.push(Error::invalid(list.index(i), version.as_str(), why));
+        if !known.contains(version) {
+            errors.push_with(|| {
+                let why = format!(
+                    "individual served version : {version} must be included in decodableVersions : [{}]",
+                    decodable.join(" ")
+                );
+                Error::invalid(list.index(i), version.as_str(), why)
+            });
         }
     }
 }

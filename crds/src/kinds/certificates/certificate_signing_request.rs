@@ -1,5 +1,7 @@
 //! CertificateSigningRequest (certificates.k8s.io/v1).
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
@@ -261,8 +263,11 @@ fn validate_spec(
             errors.push(Error::not_supported(path.index(i), usage.as_str(), USAGES));
         }
     }
-    if repeated(old_usages).is_empty() {
-        errors.extend(repeated(usages).into_iter().map(|i| Error::duplicate(path.index(i), usages[i].as_str())));
+    let has_repeated = |usages: &[String]| repeats(usages.iter().map(String::as_str)).contains(&true);
+    if !has_repeated(old_usages) {
+        let repeats = repeats(usages.iter().map(String::as_str));
+        let repeated = usages.iter().enumerate().zip(repeats).filter(|(_, repeats)| *repeats);
+        errors.extend(repeated.map(|((i, usage), _)| Error::duplicate(path.index(i), usage.as_str())));
     }
     let (path, signer) = (SPEC.child("signerName"), spec.signer_name.as_str());
     if signer == LEGACY_SIGNER && old.is_none_or(|old| old.signer_name != LEGACY_SIGNER) {
@@ -277,9 +282,10 @@ fn validate_spec(
     }
 }
 
-/// Where a value comes that was there before.
-fn repeated(values: &[String]) -> Vec<usize> {
-    (0..values.len()).filter(|i| values[..*i].contains(&values[*i])).collect()
+/// Of each value whether it was there before.
+fn repeats<'a>(values: impl Iterator<Item = &'a str>) -> Vec<bool> {
+    let mut seen = HashSet::new();
+    values.map(|value| !seen.insert(value)).collect()
 }
 
 pub fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
@@ -321,10 +327,9 @@ fn validate_conditions(
 ) {
     let list = STATUS.child("conditions");
     let was = |kind: &str| old.iter().any(|c| c.type_ == kind);
-    let types = |list: &[CertificateSigningRequestCondition]| list.iter().map(|c| c.type_.clone()).collect::<Vec<_>>();
-    let repeats = repeated(&types(conditions));
-    let may_repeat = !repeated(&types(old)).is_empty();
+    let may_repeat = repeats(old.iter().map(|c| c.type_.as_str())).contains(&true);
     let may_be_both = was("Approved") && was("Denied");
+    let mut seen = HashSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let (path, kind) = (list.index(i), condition.type_.as_str());
         if kind.is_empty() && !was("") {
@@ -343,10 +348,10 @@ fn validate_conditions(
             "Denied" => "Approved",
             _ => "",
         };
-        if !may_be_both && !opposite.is_empty() && conditions[..i].iter().any(|c| c.type_ == opposite) {
+        if !may_be_both && !opposite.is_empty() && seen.contains(opposite) {
             errors.push(Error::invalid(list, kind, "Approved and Denied conditions are mutually exclusive"));
         }
-        if !may_repeat && repeats.contains(&i) {
+        if !seen.insert(kind) && !may_repeat {
             errors.push(Error::duplicate(path.child("type"), kind));
         }
     }

@@ -52,7 +52,7 @@ fn validate(map: &ConfigMap, errors: &mut Errors) {
     for (key, value) in map.data.iter().flatten() {
         let path = data.key(key);
         extend(errors, path, key, syntax::config_key(key));
-        if map.binary_data.iter().flatten().any(|(other, _)| other == key) {
+        if map.binary_data.as_ref().is_some_and(|binary| binary.contains_key(key)) {
             errors.push(Error::invalid(path, key.as_str(), "duplicate of key present in binaryData"));
         }
         size += value.len();

@@ -1,6 +1,6 @@
 //! LimitRange (core/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 
@@ -59,10 +59,11 @@ fn validate(range: &LimitRange, errors: &mut Errors) {
     let items = range.spec.as_ref().map(|s| s.limits.as_slice()).unwrap_or_default();
     let path = Path::new("spec");
     let path = path.child("limits");
+    let mut seen = HashSet::new();
     for (i, item) in items.iter().enumerate() {
         let path = path.index(i);
         kind_name(&item.type_, &path.child("type"), errors);
-        if items[..i].iter().any(|other| other.type_ == item.type_) {
+        if !seen.insert(item.type_.as_str()) {
             errors.push(Error::duplicate(path.child("type"), item.type_.as_str()));
         }
         validate_item(item, &path, errors);

@@ -1,13 +1,13 @@
 //! Node (core/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use serde_json::{Value, json};
 
 use crate::{
-    condition, equal,
+    condition,
     field::{self, Error, ErrorKind, Errors, Path, extend},
     given::{Items, Text},
     go,
@@ -230,9 +230,9 @@ fn validate_change(new: &Node, old: &Node, errors: &mut Errors) {
     let status = new.status.as_ref().unwrap_or(&none.1);
     amounts(status, errors);
     features(status.declared_features.items(), errors);
-    let addresses = status.addresses.items();
-    for (i, address) in addresses.iter().enumerate() {
-        if addresses[..i].iter().any(|other| equal::same(other, address)) {
+    let mut seen = HashSet::new();
+    for (i, address) in status.addresses.items().iter().enumerate() {
+        if !seen.insert((&address.type_, &address.address)) {
             let shown = go::show(address, "io.k8s.api.core.v1.NodeAddress");
             let path = STATUS.child("addresses");
             errors.push(Error::rendered(ErrorKind::Duplicate, path.index(i), shown, ""));
@@ -295,6 +295,7 @@ fn is_feature(name: &str) -> bool {
 }
 
 fn taints(taints: &[Taint], errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (i, taint) in taints.iter().enumerate() {
         let path = TAINTS.index(i);
         meta::label_name(&taint.key, path.child("key"), errors);
@@ -303,7 +304,7 @@ fn taints(taints: &[Taint], errors: &mut Errors) {
             errors.push(Error::invalid(path.child("value"), taint.value.text(), wrong.join(";")));
         }
         taint_effect(&taint.effect, &path.child("effect"), errors);
-        if taints[..i].iter().any(|other| (&other.key, &other.effect) == (&taint.key, &taint.effect)) {
+        if !seen.insert((&taint.key, &taint.effect)) {
             let why = "taints must be unique by key and effect pair";
             let shown = go::show(taint, "io.k8s.api.core.v1.Taint");
             errors.push(Error::rendered(ErrorKind::Duplicate, path, shown, why));

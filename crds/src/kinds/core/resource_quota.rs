@@ -181,7 +181,7 @@ fn validate(spec: &ResourceQuotaSpec, errors: &mut Errors) {
     for scope in &scopes {
         let wrong = |why: &str| Error::invalid(path, "", why).showing(shown(spec));
         if !SCOPES.contains(scope) {
-            errors.push(wrong("unsupported scope"));
+            errors.push_with(|| wrong("unsupported scope"));
         }
         errors.extend(unfit(spec, scope).map(|_| wrong("unsupported scope applied to resource")));
     }

@@ -1,6 +1,6 @@
 //! Ingress (networking.k8s.io/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress, IngressRule, IngressStatus, IngressTLS};
@@ -86,7 +86,7 @@ impl Kind for Ingress {
         let path = Path::new("status");
         let path = path.child("loadBalancer");
         let list = path.child("ingress");
-        let known: Vec<_> = points(old).iter().map(|point| point.ip.text()).collect();
+        let known: HashSet<_> = points(old).iter().map(|point| point.ip.text()).collect();
         for (i, point) in points(self).iter().enumerate() {
             validate_point(point, &known, &list.index(i), errors);
         }
@@ -224,9 +224,9 @@ fn validate_tls(tls: &IngressTLS, keeps_names: bool, path: &Path, errors: &mut E
     }
 }
 
-fn validate_point(point: &IngressLoadBalancerIngress, known: &[&str], path: &Path, errors: &mut Errors) {
+fn validate_point(point: &IngressLoadBalancerIngress, known: &HashSet<&str>, path: &Path, errors: &mut Errors) {
     let (ip, hostname) = (point.ip.text(), point.hostname.text());
-    if !ip.is_empty() && !known.contains(&ip) {
+    if !ip.is_empty() && !known.contains(ip) {
         extend(errors, path.child("ip"), ip, syntax::ip(ip));
     }
     let path = path.child("hostname");

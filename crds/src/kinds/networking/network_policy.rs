@@ -1,6 +1,6 @@
 //! NetworkPolicy (networking.k8s.io/v1).
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -69,14 +69,15 @@ impl Kind for NetworkPolicy {
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
         if let Some(spec) = &self.spec {
-            validate_spec(spec, &[], errors);
+            validate_spec(spec, &HashSet::new(), errors);
         }
     }
 
     fn validate_update(&self, old: &Self, _request: &Request, errors: &mut Errors) {
         let old = old.spec.iter().flat_map(|spec| rules(spec).map(|(_, _, rules)| rules)).flatten();
         let blocks = old.flat_map(|(_, peers)| peers).filter_map(|peer| peer.ip_block.as_ref());
-        let known: Vec<_> = blocks.flat_map(|b| b.except.items().iter().chain([&b.cidr])).map(String::as_str).collect();
+        let known: HashSet<_> =
+            blocks.flat_map(|b| b.except.items().iter().chain([&b.cidr])).map(String::as_str).collect();
         if let Some(spec) = &self.spec {
             validate_spec(spec, &known, errors);
         }
@@ -113,7 +114,7 @@ fn rules(spec: &NetworkPolicySpec) -> [(&'static str, &'static str, Vec<Rule<'_>
 }
 
 /// Blocks that are `known` were stored before, and are let be.
-fn validate_spec(spec: &NetworkPolicySpec, known: &[&str], errors: &mut Errors) {
+fn validate_spec(spec: &NetworkPolicySpec, known: &HashSet<&str>, errors: &mut Errors) {
     selectors::label_selector(spec.pod_selector.as_ref(), &SPEC.child("podSelector"), errors);
     for (direction, side, rules) in rules(spec) {
         let list = SPEC.child(direction);
@@ -166,7 +167,7 @@ fn validate_port(port: &NetworkPolicyPort, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_peer(peer: &NetworkPolicyPeer, known: &[&str], path: &Path, errors: &mut Errors) {
+fn validate_peer(peer: &NetworkPolicyPeer, known: &HashSet<&str>, path: &Path, errors: &mut Errors) {
     selectors::label_selector(peer.pod_selector.as_ref(), &path.child("podSelector"), errors);
     selectors::label_selector(peer.namespace_selector.as_ref(), &path.child("namespaceSelector"), errors);
     if let Some(block) = &peer.ip_block {
@@ -179,14 +180,14 @@ fn validate_peer(peer: &NetworkPolicyPeer, known: &[&str], path: &Path, errors: 
     }
 }
 
-fn validate_block(block: &IPBlock, known: &[&str], path: &Path, errors: &mut Errors) {
+fn validate_block(block: &IPBlock, known: &HashSet<&str>, path: &Path, errors: &mut Errors) {
     let cidr_path = path.child("cidr");
     if block.cidr.is_empty() {
         errors.push(Error::required(cidr_path, ""));
         return;
     }
     let check = |cidr: &str, path: Path, errors: &mut Errors| {
-        if !known.contains(&cidr) {
+        if !known.contains(cidr) {
             extend(errors, path, cidr, syntax::cidr(cidr));
         }
         syntax::parse_cidr(cidr)

@@ -1,6 +1,6 @@
 //! RuntimeClass (node.k8s.io/v1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -70,13 +70,10 @@ impl Kind for RuntimeClass {
 
 fn validate_tolerations(tolerations: &[Toleration], path: &Path, errors: &mut Errors) {
     scheduling::tolerations(tolerations, path, errors);
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (i, toleration) in tolerations.iter().enumerate() {
-        let key = Toleration { toleration_seconds: None, ..toleration.clone() };
-        if seen.contains(&key) {
+        if !seen.insert(scheduling::untimed(toleration)) {
             errors.push(Error::duplicate(path.index(i), "").showing_struct(toleration, "Toleration"));
-        } else {
-            seen.push(key);
         }
     }
 }

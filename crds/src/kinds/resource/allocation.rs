@@ -1,6 +1,6 @@
 //! The status of a claim: the devices that it was given, who may use them, and how they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::resource::v1::{
     AllocatedDeviceStatus, AllocationResult, DeviceAllocationConfiguration, DeviceRequestAllocationResult,
@@ -119,9 +119,10 @@ fn shown_as_struct((driver, pool, device, share): Device) -> String {
 
 /// Drops what is told of devices that the claim no longer has.
 pub fn forget_deallocated(new: &mut ResourceClaimStatus, old: Option<&ResourceClaimStatus>) {
-    let has: Vec<_> = allocated(new).into_iter().map(shown).collect();
-    let gone: Vec<_> = old.map(allocated).unwrap_or_default().into_iter().map(shown).collect();
-    let gone: Vec<_> = gone.into_iter().filter(|device| !has.contains(device)).collect();
+    let mut gone: HashSet<_> = old.map(allocated).unwrap_or_default().into_iter().map(shown).collect();
+    allocated(new).into_iter().map(shown).for_each(|device| {
+        gone.remove(&device);
+    });
     if let Some(devices) = &mut new.devices {
         devices.retain(|status| !gone.contains(&shown(device(status))));
     }
@@ -134,7 +135,7 @@ pub fn validate(claim: &ResourceClaim, old: &ResourceClaim, errors: &mut Errors)
     let (consumers, consumers_path) = (status.reserved_for.items(), STATUS.child("reservedFor"));
     let key = |consumer: &ResourceClaimConsumerReference| consumer.uid.clone();
     name::each(consumers, CONSUMERS_MAX, key, &consumers_path, errors, validate_consumer);
-    let has = allocated(status);
+    let has: HashSet<_> = allocated(status).into_iter().collect();
     let (devices, list) = (status.devices.items(), STATUS.child("devices"));
     let ids: Vec<_> = devices.iter().map(device).collect();
     for (i, (status, id)) in devices.iter().zip(&ids).enumerate() {

@@ -1,5 +1,7 @@
 //! The names of devices, of their pools and attributes; and rules of lists of them.
 
+use std::{collections::HashSet, hash::Hash};
+
 use serde_json::Value;
 
 use crate::{
@@ -91,7 +93,7 @@ pub fn uid(uid: &str, path: &Path, errors: &mut Errors) {
 }
 
 /// Checks each of a list, and then that no key comes twice.
-pub fn each<T, K: PartialEq + Into<Value> + Clone>(
+pub fn each<T, K: Eq + Hash + Into<Value> + Clone>(
     list: &[T],
     max: usize,
     key: impl Fn(&T) -> K,
@@ -110,9 +112,12 @@ pub fn each<T, K: PartialEq + Into<Value> + Clone>(
 }
 
 /// Tells the keys that have come before.
-pub fn duplicates<K: PartialEq>(keys: &[K], path: &Path, errors: &mut Errors, told: impl Fn(Path, &K) -> Error) {
-    for (i, key) in keys.iter().enumerate().filter(|(i, key)| keys[..*i].contains(key)) {
-        errors.push(told(path.index(i), key));
+pub fn duplicates<K: Eq + Hash>(keys: &[K], path: &Path, errors: &mut Errors, told: impl Fn(Path, &K) -> Error) {
+    let mut seen = HashSet::new();
+    for (i, key) in keys.iter().enumerate() {
+        if !seen.insert(key) {
+            errors.push(told(path.index(i), key));
+        }
     }
 }
 
@@ -124,11 +129,13 @@ pub fn binding_conditions(conditions: &[String], failures: &[String], path: &Pat
         }
     }
     duplicates(conditions, &list, errors, |path, name| Error::duplicate(path, name.as_str()));
+    let conditions_set: HashSet<&String> = conditions.iter().collect();
+    let mut seen = HashSet::new();
     for (i, name) in failures.iter().enumerate() {
-        if failures[..i].contains(name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(failure_list.index(i), name.as_str()));
         }
-        if conditions.contains(name) {
+        if conditions_set.contains(name) {
             let why = "bindingFailureConditions must not overlap with bindingConditions";
             errors.push(Error::invalid(failure_list.index(i), name.as_str(), why));
         }

@@ -1,5 +1,7 @@
 //! What a claim asks for: requests for devices, constraints among them, their configuration.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::{
     api::resource::v1::{
         DeviceClaim, DeviceConstraint, DeviceRequest, DeviceSelector, DeviceSubRequest, DeviceToleration,
@@ -70,18 +72,21 @@ pub fn validate_admin_access(spec: &ResourceClaimSpec, request: &Request, errors
 }
 
 /// The requests of a claim, and the names of their alternatives.
-pub struct Names<'a>(Vec<(&'a str, Vec<&'a str>)>);
+pub struct Names<'a>(HashMap<&'a str, HashSet<&'a str>>);
 
 impl<'a> Names<'a> {
     pub fn of(claim: &'a DeviceClaim) -> Self {
-        let alternatives =
-            |request: &'a DeviceRequest| request.first_available.items().iter().map(|sub| sub.name.as_str()).collect();
-        Self(claim.requests.items().iter().map(|request| (request.name.as_str(), alternatives(request))).collect())
+        let mut names: HashMap<_, HashSet<_>> = HashMap::new();
+        for request in claim.requests.items() {
+            let alternatives = request.first_available.items().iter().map(|sub| sub.name.as_str());
+            names.entry(request.name.as_str()).or_default().extend(alternatives);
+        }
+        Self(names)
     }
 
     fn has(&self, name: &str) -> bool {
         let (request, sub) = name.split_once('/').map_or((name, None), |(request, sub)| (request, Some(sub)));
-        self.0.iter().any(|(name, subs)| *name == request && sub.is_none_or(|sub| subs.contains(&sub)))
+        self.0.get(request).is_some_and(|subs| sub.is_none_or(|sub| subs.contains(sub)))
     }
 
     pub fn check(&self, name: &str, path: &Path, errors: &mut Errors) {

@@ -1,5 +1,7 @@
 //! CSIDriver (storage.k8s.io/v1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, TokenRequest};
 use serde_json::Value;
@@ -175,9 +177,10 @@ fn validate_spec(spec: &CSIDriverSpec, errors: &mut Errors) {
 }
 
 fn validate_tokens(requests: &[TokenRequest], path: &Path, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (i, request) in requests.iter().enumerate() {
         let path = path.index(i);
-        if requests[..i].iter().any(|other| other.audience == request.audience) {
+        if !seen.insert(request.audience.as_str()) {
             errors.push(Error::duplicate(path.child("audience"), request.audience.as_str()));
             continue;
         }

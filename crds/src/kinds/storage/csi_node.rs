@@ -1,5 +1,7 @@
 //! CSINode (storage.k8s.io/v1).
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 use serde_json::{Value, json};
@@ -37,10 +39,10 @@ impl Kind for CSINode {
 
     fn validate_create(&self, _request: &Request, errors: &mut Errors) {
         let list = SPEC.child("drivers");
+        let mut seen = HashSet::new();
         for (i, driver) in self.spec.drivers.iter().enumerate() {
-            let path = list.index(i);
-            let is_repeated = self.spec.drivers[..i].iter().any(|other| other.name == driver.name);
-            validate_driver(driver, is_repeated, &path, errors);
+            let is_repeated = !seen.insert(driver.name.as_str());
+            validate_driver(driver, is_repeated, &list.index(i), errors);
         }
     }
 
@@ -79,12 +81,12 @@ fn validate_driver(driver: &CSINodeDriver, is_repeated: bool, path: &Path, error
     if is_repeated {
         errors.push(Error::duplicate(path.child("name"), driver.name.as_str()));
     }
-    let keys = driver.topology_keys.items();
-    for (i, key) in keys.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for key in driver.topology_keys.items() {
         if key.is_empty() {
             errors.push(Error::required(*path, ""));
         }
-        if keys[..i].contains(key) {
+        if !seen.insert(key) {
             errors.push(Error::duplicate(*path, key.as_str()));
         }
         extend(errors, *path, key, field::qualified_name(key));

@@ -1,6 +1,6 @@
 //! StorageClass (storage.k8s.io/v1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -130,7 +130,7 @@ impl Kind for StorageClass {
 
 fn validate_topologies(terms: &[TopologySelectorTerm], path: &Path, errors: &mut Errors) {
     // Upstream compares with one empty term for each, so an empty term is a duplicate of all of these.
-    let mut seen: Vec<BTreeMap<&str, BTreeSet<&String>>> = vec![BTreeMap::new(); terms.len()];
+    let mut seen: BTreeMap<BTreeMap<&str, BTreeSet<&String>>, usize> = [(BTreeMap::new(), terms.len())].into();
     for (i, term) in terms.iter().enumerate() {
         let path = path.index(i);
         let list = path.child("matchLabelExpressions");
@@ -142,8 +142,9 @@ fn validate_topologies(terms: &[TopologySelectorTerm], path: &Path, errors: &mut
                 errors.push(Error::duplicate(path.child("key"), requirement.key.as_str()));
             }
         }
-        errors.extend(seen.iter().filter(|other| **other == keys).map(|_| Error::duplicate(list, "")));
-        seen.push(keys);
+        let times = seen.entry(keys).or_default();
+        errors.extend((0..*times).map(|_| Error::duplicate(list, "")));
+        *times += 1;
     }
 }
 
@@ -152,8 +153,9 @@ fn validate_requirement(requirement: &TopologySelectorLabelRequirement, path: &P
     if requirement.values.is_empty() {
         errors.push(Error::required(values, ""));
     }
+    let mut seen = HashSet::new();
     for (i, value) in requirement.values.iter().enumerate() {
-        if requirement.values[..i].contains(value) {
+        if !seen.insert(value) {
             errors.push(Error::duplicate(values.index(i), value.as_str()));
         }
     }

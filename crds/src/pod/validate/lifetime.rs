@@ -1,5 +1,7 @@
 //! When a container is started again, and what a resize of it takes.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule};
 
 use crate::{
@@ -62,13 +64,12 @@ fn rule(rule: &ContainerRestartRule, path: &Path, errors: &mut Errors) {
 }
 
 pub fn resize_policy(container: &Container, pod_restart_policy: &str, path: &Path, errors: &mut Errors) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (i, policy) in container.resize_policy.items().iter().enumerate() {
         let (name, restart) = (policy.resource_name.as_str(), policy.restart_policy.as_str());
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(path.index(i), name));
         }
-        seen.push(name);
         super::one_of(name, &["cpu", "memory"], path, errors);
         super::one_of(restart, &["NotRequired", "RestartContainer"], path, errors);
         if pod_restart_policy == "Never" && restart != "NotRequired" {

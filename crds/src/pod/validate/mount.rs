@@ -15,6 +15,8 @@ type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
 
 pub fn mounts(container: &Container, volumes: &Volumes, path: &Path, errors: &mut Errors) {
     let devices = container.volume_devices.items();
+    let device_names: BTreeSet<&str> = devices.iter().map(|d| d.name.as_str()).collect();
+    let device_places: BTreeSet<&str> = devices.iter().map(|d| d.device_path.as_str()).collect();
     let mut places = BTreeSet::new();
     for (i, mount) in container.volume_mounts.items().iter().enumerate() {
         let item = path.index(i);
@@ -31,10 +33,10 @@ pub fn mounts(container: &Container, volumes: &Volumes, path: &Path, errors: &mu
         if !places.insert(place) {
             errors.push(Error::invalid(item.child("mountPath"), place, "must be unique"));
         }
-        if devices.iter().any(|d| d.name == name) {
+        if device_names.contains(name) {
             errors.push(Error::invalid(item.child("name"), name, "must not already exist in volumeDevices"));
         }
-        if devices.iter().any(|d| d.device_path == place) {
+        if device_places.contains(place) {
             let why = "must not already exist as a path in volumeDevices";
             errors.push(Error::invalid(item.child("mountPath"), place, why));
         }
@@ -94,6 +96,8 @@ fn recursive_read_only(mount: &VolumeMount, path: &Path, errors: &mut Errors) {
 
 pub fn devices(container: &Container, volumes: &Volumes, path: &Path, errors: &mut Errors) {
     let mounts = container.volume_mounts.items();
+    let mount_names: BTreeSet<&str> = mounts.iter().map(|m| m.name.as_str()).collect();
+    let mount_places: BTreeSet<&str> = mounts.iter().map(|m| m.mount_path.as_str()).collect();
     let (mut places, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (i, device) in container.volume_devices.items().iter().enumerate() {
         let path = path.index(i);
@@ -123,10 +127,10 @@ pub fn devices(container: &Container, volumes: &Volumes, path: &Path, errors: &m
         } else {
             places.insert(place);
         }
-        if mounts.iter().any(|m| m.name == name) {
+        if mount_names.contains(name) {
             errors.push(Error::invalid(path.child("name"), name, "must not already exist in volumeMounts"));
         }
-        if mounts.iter().any(|m| m.mount_path == place) {
+        if mount_places.contains(place) {
             let why = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(path.child("devicePath"), place, why));
         }

@@ -1,6 +1,6 @@
 //! Where a Pod may run: gates, tolerations, and how its like are spread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{PodSpec, Toleration, TopologySpreadConstraint};
 
@@ -72,6 +72,11 @@ fn toleration(toleration: &Toleration, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// What a toleration tolerates, for however long.
+pub fn untimed(toleration: &Toleration) -> [&str; 4] {
+    [&toleration.key, &toleration.operator, &toleration.value, &toleration.effect].map(Text::text)
+}
+
 /// What a taint does to Pods that do not tolerate it.
 pub fn taint_effect(effect: &str, path: &Path, errors: &mut Errors) {
     super::one_of(effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], path, errors);
@@ -79,17 +84,18 @@ pub fn taint_effect(effect: &str, path: &Path, errors: &mut Errors) {
 
 pub fn spread(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let constraints = spec.topology_spread_constraints.items();
+    let last: HashMap<_, usize> = constraints.iter().enumerate().map(|(i, own)| (spread_key(own), i)).collect();
     for (i, constraint) in constraints.iter().enumerate() {
-        spread_constraint(constraint, &constraints[i + 1..], &path.index(i), errors);
+        let comes_again = last.get(&spread_key(constraint)).is_some_and(|last| *last > i);
+        spread_constraint(constraint, comes_again, &path.index(i), errors);
     }
 }
 
-fn spread_constraint(
-    constraint: &TopologySpreadConstraint,
-    rest: &[TopologySpreadConstraint],
-    path: &Path,
-    errors: &mut Errors,
-) {
+fn spread_key(constraint: &TopologySpreadConstraint) -> (&str, &str) {
+    (&constraint.topology_key, &constraint.when_unsatisfiable)
+}
+
+fn spread_constraint(constraint: &TopologySpreadConstraint, comes_again: bool, path: &Path, errors: &mut Errors) {
     let positive = |value: i32, path: Path, errors: &mut Errors| {
         if value <= 0 {
             errors.push(Error::invalid(path, value, "must be greater than zero"));
@@ -104,10 +110,7 @@ fn spread_constraint(
     if !actions.contains(&action) {
         errors.push(Error::not_supported(path.child("whenUnsatisfiable"), action, &actions));
     }
-    let same = |other: &TopologySpreadConstraint| {
-        (&other.topology_key, &other.when_unsatisfiable) == (&constraint.topology_key, &constraint.when_unsatisfiable)
-    };
-    if rest.iter().any(same) {
+    if comes_again {
         let shown = format!("{{{}, {action}}}", constraint.topology_key);
         errors.push(Error::duplicate(path.child("{topologyKey, whenUnsatisfiable}"), shown));
     }

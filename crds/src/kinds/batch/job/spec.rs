@@ -1,5 +1,7 @@
 //! The spec of a Job, also of one that a CronJob makes.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::batch::v1::{
     JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicyRule,
 };
@@ -237,11 +239,12 @@ fn exit_codes(codes: &PodFailurePolicyOnExitCodesRequirement, names: &[&str], pa
     } else if values.len() > 255 {
         errors.push(Error::too_many(list, values.len() as i64, 255));
     }
+    let mut seen = HashSet::new();
     for (i, value) in values.iter().enumerate() {
         if codes.operator == "In" && *value == 0 {
             errors.push(Error::invalid(list.index(i), 0, "must not be 0 for the In operator"));
         }
-        if values[..i].contains(value) {
+        if !seen.insert(value) {
             errors.push(Error::duplicate(list.index(i), *value));
         }
     }

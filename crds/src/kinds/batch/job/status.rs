@@ -1,5 +1,7 @@
 //! Rules of a Job's status: what its controller may say of it, and may not take back.
 
+use std::collections::HashSet;
+
 use k8s_openapi::{
     api::batch::v1::{Job, JobSpec, JobStatus, UncountedTerminatedPods},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -65,16 +67,14 @@ fn counts(status: &JobStatus, errors: &mut Errors) {
         return;
     };
     let path = STATUS.child("uncountedTerminatedPods");
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (name, uids) in [("succeeded", uncounted.succeeded.items()), ("failed", uncounted.failed.items())] {
         let list = path.child(name);
         for (i, uid) in uids.iter().enumerate() {
             if uid.is_empty() {
                 errors.push(Error::invalid(list.index(i), "", "must not be empty"));
-            } else if seen.contains(&uid) {
+            } else if !seen.insert(uid) {
                 errors.push(Error::duplicate(list.index(i), uid.as_str()));
-            } else {
-                seen.push(uid);
             }
         }
     }

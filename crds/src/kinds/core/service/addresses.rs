@@ -1,5 +1,7 @@
 //! Cluster addresses of a Service and their families.
 
+use std::collections::{HashMap, HashSet};
+
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use serde_json::json;
 
@@ -38,14 +40,12 @@ pub fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
         }
     }
     if Look(old).has_node_ports() && Look(new).has_node_ports() {
-        let given = |port: i32| new.ports.items().iter().any(|p| p.node_port.unwrap_or(0) == port);
-        let used: Vec<i32> =
-            old.ports.items().iter().filter_map(|p| p.node_port).filter(|p| *p != 0 && given(*p)).collect();
+        let used: HashSet<i32> = new.ports.items().iter().filter_map(|p| p.node_port).collect();
+        let before: HashMap<&str, i32> =
+            old.ports.items().iter().map(|p| (p.name.text(), p.node_port.unwrap_or(0))).collect();
         for port in new.ports.iter_mut().flatten().filter(|p| p.node_port.unwrap_or(0) == 0) {
-            let before = old.ports.items().iter().rev().find(|p| p.name.text() == port.name.text());
-            if let Some(number) = before.and_then(|p| p.node_port).filter(|p| *p != 0 && !used.contains(p)) {
-                port.node_port = Some(number);
-            }
+            let number = before.get(port.name.text()).copied().filter(|number| *number != 0 && !used.contains(number));
+            port.node_port = number.or(port.node_port);
         }
     }
     if Look(old).is_health_checked() && Look(new).is_health_checked() && new.health_check_node_port.unwrap_or(0) == 0 {
@@ -70,9 +70,9 @@ pub fn drop_dependent(service: &mut Service, old: &ServiceSpec) {
         }
     }
     if Look(old).has_node_ports() && !Look(new).has_node_ports() {
-        let had = |number: i32| old.ports.items().iter().any(|p| p.node_port == Some(number));
-        let given = new.ports.items().iter().filter_map(|p| p.node_port).filter(|p| *p != 0);
-        if given.into_iter().all(had) {
+        let had: HashSet<i32> = old.ports.items().iter().filter_map(|p| p.node_port).collect();
+        let mut given = new.ports.items().iter().filter_map(|p| p.node_port).filter(|p| *p != 0);
+        if given.all(|number| had.contains(&number)) {
             new.ports.iter_mut().flatten().for_each(|p| p.node_port = None);
         }
     }
@@ -156,11 +156,12 @@ pub fn validate(spec: &ServiceSpec, errors: &mut Errors) {
 
 fn validate_families(spec: &ServiceSpec, errors: &mut Errors) {
     let (families, path) = (spec.ip_families.items(), SPEC.child("ipFamilies"));
+    let mut seen = HashSet::new();
     for (i, family) in families.iter().enumerate() {
         if !["IPv4", "IPv6"].contains(&family.as_str()) {
             errors.push(Error::not_supported(path.index(i), family.as_str(), &["IPv4", "IPv6"]));
         }
-        if families[..i].contains(family) {
+        if !seen.insert(family) {
             errors.push(Error::duplicate(path.index(i), family.as_str()));
         }
     }

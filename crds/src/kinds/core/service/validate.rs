@@ -1,6 +1,6 @@
 //! What a Service may say.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use serde_json::{Value, json};
@@ -29,9 +29,10 @@ pub fn validate(service: &Service, spec: &ServiceSpec, errors: &mut Errors) {
         errors.push(Error::required(ports_path, ""));
     }
     by_type(spec, errors);
+    let mut taken = HashSet::new();
     for (i, port) in ports.iter().enumerate() {
-        let taken = |name: &str| ports[..i].iter().any(|other| other.name.text() == name);
-        validate_port(port, ports.len() > 1, taken, &ports_path.index(i), errors);
+        let is_taken = !taken.insert(port.name.text());
+        validate_port(port, ports.len() > 1, is_taken, &ports_path.index(i), errors);
     }
     meta::labels(spec.selector.as_ref(), SPEC.child("selector"), errors);
     affinity(spec, errors);
@@ -107,17 +108,11 @@ fn by_type(spec: &ServiceSpec, errors: &mut Errors) {
     }
 }
 
-fn validate_port(
-    port: &ServicePort,
-    is_one_of_many: bool,
-    taken: impl Fn(&str) -> bool,
-    path: &Path,
-    errors: &mut Errors,
-) {
+fn validate_port(port: &ServicePort, is_one_of_many: bool, is_taken: bool, path: &Path, errors: &mut Errors) {
     let name = port.name.text();
     if !name.is_empty() {
         extend(errors, path.child("name"), name, field::dns_label(name));
-        if taken(name) {
+        if is_taken {
             errors.push(Error::duplicate(path.child("name"), name));
         }
     } else if is_one_of_many {
@@ -166,15 +161,16 @@ fn affinity(spec: &ServiceSpec, errors: &mut Errors) {
 }
 
 fn duplicate_ports(ports: &[ServicePort], path: &Path, errors: &mut Errors) {
+    let mut seen = HashSet::new();
     for (i, port) in ports.iter().enumerate() {
         let node_port = port.node_port.unwrap_or(0);
-        let same = |other: &&ServicePort| other.protocol == port.protocol && other.node_port == port.node_port;
-        if node_port != 0 && ports[..i].iter().any(|other| same(&other)) {
+        if node_port != 0 && !seen.insert((&port.protocol, node_port)) {
             errors.push(Error::duplicate(path.index(i).child("nodePort"), node_port));
         }
     }
+    seen.clear();
     for (i, port) in ports.iter().enumerate() {
-        if ports[..i].iter().any(|other| other.protocol == port.protocol && other.port == port.port) {
+        if !seen.insert((&port.protocol, port.port)) {
             let shown = format!(
                 r#"{{"Name":"","Protocol":{},"AppProtocol":null,"Port":{},"TargetPort":0,"NodePort":0}}"#,
                 json!(port.protocol.text()),
