@@ -22,6 +22,7 @@ use kube::Client;
 use kubelet::{Kubelet, image};
 use proxy::Proxy;
 use scheduler::Scheduler;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     addon,
@@ -132,6 +133,7 @@ pub struct Cluster {
     apiserver: Running,
     controllers: Controllers,
     node: kubelet::Handle,
+    _runtime: AbortOnDropHandle<()>,
     _scheduler: Scheduler,
     _proxy: Proxy,
     _dns: Dns,
@@ -177,7 +179,8 @@ impl Cluster {
         let dns = Dns::start(dns_config(&config), component("kube-dns", addon::DNS_USER)).await?;
         let node = User::named(format!("system:node:{}", config.node_name), &["system:nodes", User::AUTHENTICATED]);
         let node = Kubelet::start(kubelet_config(&config, containerd, &apiserver)?, client("kubelet", node)).await?;
-        Ok(Self { apiserver, controllers, node, _scheduler: scheduler, _proxy: proxy, _dns: dns })
+        let runtime = AbortOnDropHandle::new(tokio::spawn(containerd.clone().keep()));
+        Ok(Self { apiserver, controllers, node, _runtime: runtime, _scheduler: scheduler, _proxy: proxy, _dns: dns })
     }
 
     /// Ends everything but the containers, which keep running.

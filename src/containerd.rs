@@ -1,6 +1,7 @@
 //! The container runtime of a node: a containerd of its own, with its state under the data directory.
 //!
-//! It is a process of its own and outlives the node's: containers keep running while Keelson restarts.
+//! It is a process of its own and outlives the node's: containers keep running while Keelson restarts. If it ends before
+//! the node does, it is started again.
 
 use std::{
     fs, io,
@@ -28,6 +29,9 @@ pub enum ContainerdError {
 
 /// Where the plugins are that set up pod networks, on Debian and elsewhere.
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/// How long it goes unnoticed that it has ended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a node's runtime is started with.
 #[derive(Clone, Debug)]
@@ -98,6 +102,20 @@ impl Containerd {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Starts it again whenever it has ended. Its containers do not end with it.
+    pub async fn keep(self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.process().is_some() {
+                continue;
+            }
+            tracing::warn!(log = %self.log.display(), "containerd has ended, and is started again");
+            if let Err(error) = self.start().await {
+                tracing::error!(%error, "containerd cannot be started");
+            }
+        }
     }
 
     /// Version 2 of the format, which containerd 1.6 reads and 2.x converts.

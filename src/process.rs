@@ -29,9 +29,14 @@ impl Process {
             fs::create_dir_all(folder)?;
         }
         let log = fs::OpenOptions::new().append(true).create(true).open(log)?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let process = Self { pid, started: start_time(pid).ok_or_else(|| io::Error::other("it ended at once"))? };
+        // It is reaped if it ends before its parent does.
+        std::thread::spawn(move || match child.wait() {
+            Ok(status) => tracing::debug!(pid, %status, "a process has ended"),
+            Err(error) => tracing::warn!(pid, %error, "a process cannot be waited for"),
+        });
         DataDir::write(pid_file, format!("{} {}\n", process.pid, process.started).as_bytes())?;
         Ok(process)
     }
