@@ -30,6 +30,7 @@ use crate::{
         Controller, View, Wiring,
         clock::{after, since},
         object::{self, Key},
+        owners,
         server::Error,
     },
 };
@@ -70,7 +71,11 @@ impl Controller for DaemonSetController {
     fn watch(&self, wiring: &mut Wiring<'_>) {
         wiring.root::<DaemonSet>();
         wiring.owned::<Pod, DaemonSet>();
-        wiring.owned::<ControllerRevision, DaemonSet>();
+        // A new one changes nothing by itself, as upstream: who makes it may be about to remove another.
+        wiring.map::<ControllerRevision>(|_, change| match change.old {
+            Some(_) => owners::<_, DaemonSet>(change),
+            None => Vec::new(),
+        });
         wiring.map::<Pod>(|caches, change| orphan_keys(caches, change, selects));
         wiring.map::<Node>(|caches, change| {
             // Heartbeats change nothing about who may run there.

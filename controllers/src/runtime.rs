@@ -194,13 +194,7 @@ impl Wiring<'_> {
 
     /// A change concerns the managing owner of this kind.
     pub fn owned<K: Kind, Owner: Kind>(&mut self) {
-        self.map::<K>(|_, change| {
-            let owners = change.states().filter_map(|o| {
-                let owner = owner::controller(o.metadata()).filter(|r| object::refers_to::<Owner>(r))?;
-                Some(Key::new(object::namespace(o.metadata()), owner.name.as_str()))
-            });
-            owners.collect()
-        });
+        self.map::<K>(|_, change| owners::<K, Owner>(change));
     }
 
     pub fn map<K: Kind>(&mut self, keys: impl Fn(&Caches, &Change<'_, K>) -> Vec<Key> + Send + Sync + 'static) {
@@ -215,6 +209,15 @@ impl Wiring<'_> {
             }
         });
     }
+}
+
+/// Those of a kind that manage an object, before and after the change.
+pub fn owners<K: Kind, Owner: Kind>(change: &Change<'_, K>) -> Vec<Key> {
+    let owners = change.states().filter_map(|o| {
+        let owner = owner::controller(o.metadata()).filter(|r| object::refers_to::<Owner>(r))?;
+        Some(Key::new(object::namespace(o.metadata()), owner.name.as_str()))
+    });
+    owners.collect()
 }
 
 /// Runs controllers over one server until it is stopped.

@@ -221,7 +221,10 @@ async fn main() -> Result<(), Failure> {
     let mut findings = Findings::default();
     tokio::select! {
         compared = compare(&keelson, &stock, &types, &arguments.cases, &files, &mut findings) => compared?,
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            eprintln!("interrupted after {} requests", findings.sent);
+        }
     }
     let mut groups: Vec<_> = findings.differences.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.len()));

@@ -1,6 +1,6 @@
 //! Which nodes need a daemon pod, and which old pods give way to new ones.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -9,6 +9,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use serde_json::json;
 
 use super::{Observed, own_reference, place, status};
 use crate::{
@@ -105,14 +106,13 @@ pub fn plan(seen: &Observed) -> Plan {
         return Plan::default().tell(Event::warning(reference(&*seen.set), "SelectingAll", message));
     }
     let plan = Plan::default().together(seen.claim.writes(&own_reference(&seen.set)));
-    let Revisions { current, old, writes } = match revisions(seen, spec) {
+    let Revisions { current, old, renumber } = match revisions(seen, spec) {
         Ok(revisions) => revisions,
-        // The revision must exist before pods can be told to be of it.
-        Err(write) => return plan.then(*write),
+        Err(first) => return first.into_iter().fold(plan, Plan::together).again_after(Duration::ZERO),
     };
     let hash = history::hash_of(&current).to_owned();
     let placed = Placed::new(seen, spec);
-    let mut plan = plan.together(writes);
+    let mut plan = plan.together(renumber.into_iter().collect());
     let mut changes = Changes::default();
     manage(&placed, &hash, &mut changes, &mut plan);
     if changes.is_empty() && placed.rolls() {
@@ -137,11 +137,12 @@ pub fn plan(seen: &Observed) -> Plan {
 struct Revisions {
     current: Arc<ControllerRevision>,
     old: Vec<Arc<ControllerRevision>>,
-    writes: Vec<Write>,
+    renumber: Option<Write>,
 }
 
-/// Finds the revision of the set's template; or the write that makes it, or that avoids its name.
-fn revisions(seen: &Observed, spec: &DaemonSetSpec) -> Result<Revisions, Box<Write>> {
+/// Finds the revision of the set's template; or the steps to take before anything else: it must exist before pods can be
+/// told to be of it, and be the only one.
+fn revisions(seen: &Observed, spec: &DaemonSetSpec) -> Result<Revisions, Vec<Vec<Write>>> {
     let data = history::data(&spec.template);
     let mut all = seen.revisions.clone();
     history::sort(&mut all);
@@ -153,17 +154,22 @@ fn revisions(seen: &Observed, spec: &DaemonSetSpec) -> Result<Revisions, Box<Wri
         if old.iter().any(|r| r.metadata.name == new.metadata.name) {
             let mut set = DaemonSet::clone(&seen.set);
             set.status.get_or_insert_default().collision_count = Some(collisions.unwrap_or(0) + 1);
-            return Err(Box::new(Write::status(&set)));
+            return Err(vec![vec![Write::status(&set)]]);
         }
-        return Err(Box::new(Write::create(&new)));
+        return Err(vec![vec![Write::create(&new)]]);
     };
-    // Of several revisions of one template the newest stays.
-    let mut writes: Vec<Write> = current.iter().map(|r| Write::delete::<ControllerRevision>(&r.metadata)).collect();
-    if found.revision < next {
-        let renumbered = ControllerRevision { revision: next, ..ControllerRevision::clone(&found) };
-        writes.push(Write::update(&renumbered));
+    // Of several revisions of one template the newest stays, and all pods are told to be of it.
+    if !current.is_empty() {
+        let hash = history::hash_of(&found);
+        let label = json!({"metadata": {"labels": {history::HASH_LABEL: hash}}});
+        let others = seen.claim.all().into_iter().filter(|pod| !is_updated(pod, hash));
+        let told = others.map(|pod| Write::merge::<Pod>(&pod.metadata, "", label.clone())).collect();
+        let deleted = current.iter().map(|r| Write::delete::<ControllerRevision>(&r.metadata)).collect();
+        return Err(vec![told, deleted]);
     }
-    Ok(Revisions { current: found, old, writes })
+    let renumber = (found.revision < next)
+        .then(|| Write::update(&ControllerRevision { revision: next, ..ControllerRevision::clone(&found) }));
+    Ok(Revisions { current: found, old, renumber })
 }
 
 fn clean_up(seen: &Observed, spec: &DaemonSetSpec, mut old: Vec<Arc<ControllerRevision>>) -> Vec<Write> {
@@ -459,6 +465,23 @@ mod tests {
         ] {
             assert_eq!(status[field], want, "{field}");
         }
+    }
+
+    #[test]
+    fn of_two_revisions_of_one_template_the_newer_stays_with_all_pods() {
+        let mut seen = observed(json!({}), vec![node("a", None)], &[("a", "ready", true)]);
+        let mut newer = ControllerRevision::clone(&seen.revisions[0]);
+        newer.metadata.name = Some("newer".into());
+        newer.metadata.labels.get_or_insert_default().insert(history::HASH_LABEL.into(), "h2".into());
+        newer.revision += 1;
+        let older = seen.revisions[0].metadata.name.clone();
+        seen.revisions.push(Arc::new(newer));
+        let plan = plan(&seen);
+        let steps: Vec<_> =
+            plan.steps.iter().map(|step| (step.len(), step[0].is_delete(), step[0].name.clone())).collect();
+        assert_eq!(steps.len(), 2, "{steps:?}");
+        assert_eq!(plan.steps[0][0].body().unwrap()["metadata"]["labels"][history::HASH_LABEL], "h2");
+        assert_eq!(steps[1], (1, true, older.unwrap()));
     }
 
     #[test]

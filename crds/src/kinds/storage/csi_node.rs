@@ -1,6 +1,6 @@
 //! CSINode (storage.k8s.io/v1).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
@@ -51,8 +51,10 @@ impl Kind for CSINode {
         self.validate_create(request, errors);
         // How many volumes fit may change.
         let fixed = |driver: &CSINodeDriver| CSINodeDriver { allocatable: None, ..driver.clone() };
+        let mut named: HashMap<&str, Vec<&CSINodeDriver>> = HashMap::new();
+        self.spec.drivers.iter().for_each(|driver| named.entry(&driver.name).or_default().push(driver));
         for old in &old.spec.drivers {
-            for new in self.spec.drivers.iter().filter(|new| new.name == old.name) {
+            for new in named.get(old.name.as_str()).into_iter().flatten() {
                 let (new, old) = (fixed(new), fixed(old));
                 let path = SPEC.child("drivers");
                 equal::immutable_struct(&new, &old, "io.k8s.api.storage.v1.CSINodeDriver", path, errors);
