@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 600
 KEELSON = target/release/keelson
 KUBECTL = .keelson/kubectl/bin/kubectl
 
-.PHONY: help up down reset test check unit machine bench cluster exchange mutate documents clients fuzz
+.PHONY: help up down reset test check unit machine bench cluster exchange mutate stretch documents clients fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +53,11 @@ mutate: ## tell what we answer otherwise than a stock API server to mutated requ
 	@e2e/setup/install test
 	$(CARGO) build --locked -p keelson -p keelson-e2e --bin keelson --example mutate
 	e2e/replay/mutate target/debug/keelson target/debug/examples/mutate $(STOCK) $(FILES)
+
+stretch: ## tell which requests cost more than their size, when their lists are made long; FILES=some cases
+	@e2e/setup/install test
+	$(CARGO) build --release --locked -p keelson -p keelson-e2e --bin keelson --example stretch
+	e2e/replay/stretch target/release/keelson target/release/examples/stretch $(FILES)
 
 documents: ## compare OpenAPI and discovery with those of a stock API server; STOCK=folder
 	@e2e/setup/install test

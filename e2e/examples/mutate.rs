@@ -14,7 +14,7 @@ use std::{
 
 use clap::Parser;
 use e2e::{
-    mutation::{Mutation, Types},
+    mutation::{Mutation, Types, dry_run, is_mutable},
     replay::{self, Answer, Case, ReplayError, Server, Session},
 };
 use serde_json::{Value, json};
@@ -137,22 +137,6 @@ impl Pair<'_> {
     }
 }
 
-/// Requests whose bodies can be changed without a meaning that only the case knows.
-fn is_mutable(case: &Case) -> bool {
-    let special = ["as", "anonymous", "fill", "watch"].iter().any(|directive| case.has(directive));
-    let is_json = case.headers.iter().all(|(name, value)| name != "Content-Type" || value.contains("/json"));
-    matches!(case.method.as_str(), "POST" | "PUT") && !special && is_json
-}
-
-fn dry_run(method: &str, path: &str, headers: &[(String, String)], body: &Value) -> Case {
-    let path = match (path.contains("dryRun"), path.contains('?')) {
-        (true, _) => path.to_owned(),
-        (false, true) => format!("{path}&dryRun=All"),
-        (false, false) => format!("{path}?dryRun=All"),
-    };
-    Case::request(method, path, headers.to_vec(), body.to_string())
-}
-
 fn kind(object: &Value) -> String {
     let text = |name: &str| object[name].as_str().unwrap_or_default();
     format!("{}.{}", text("kind"), text("apiVersion"))
@@ -212,12 +196,7 @@ async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let (keelson, stock) = (Server::open(&arguments.keelson).await?, Server::open(&arguments.stock).await?);
     let types = Types::of(stock.get("/openapi/v2").await?);
-    let mut files = arguments.files;
-    if files.is_empty() {
-        let names = fs::read_dir(&arguments.cases)?.map(|entry| entry.map(|entry| stem(&entry.path())));
-        files = names.collect::<Result<_, _>>()?;
-        files.sort();
-    }
+    let files = replay::files(&arguments.cases, arguments.files)?;
     let mut findings = Findings::default();
     tokio::select! {
         compared = compare(&keelson, &stock, &types, &arguments.cases, &files, &mut findings) => compared?,
@@ -233,8 +212,4 @@ async fn main() -> Result<(), Failure> {
         println!("{} times: {shortest}", group.len());
     }
     Ok(())
-}
-
-fn stem(file: &Path) -> String {
-    file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::replay::Case;
+
 /// Fields that others look after.
 const LEFT_ALONE: [&str; 9] = [
     "managedFields",
@@ -20,6 +22,23 @@ const LEFT_ALONE: [&str; 9] = [
 const ITEMS_MAX: usize = 2;
 /// How deep what is set alone may lie below the field that is set.
 const DEPTH_MAX: usize = 2;
+
+/// Requests whose bodies can be changed without a meaning that only the case knows.
+pub fn is_mutable(case: &Case) -> bool {
+    let special = ["as", "anonymous", "fill", "watch"].iter().any(|directive| case.has(directive));
+    let is_json = case.headers.iter().all(|(name, value)| name != "Content-Type" || value.contains("/json"));
+    matches!(case.method.as_str(), "POST" | "PUT") && !special && is_json
+}
+
+/// A request that changes nothing.
+pub fn dry_run(method: &str, path: &str, headers: &[(String, String)], body: &Value) -> Case {
+    let path = match (path.contains("dryRun"), path.contains('?')) {
+        (true, _) => path.to_owned(),
+        (false, true) => format!("{path}&dryRun=All"),
+        (false, false) => format!("{path}?dryRun=All"),
+    };
+    Case::request(method, path, headers.to_vec(), body.to_string())
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {

@@ -14,6 +14,7 @@
 
 use std::{
     collections::HashMap,
+    fs, io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -93,6 +94,20 @@ impl Server {
         let (_, _, text) = send(&self.admin, "GET", path, &[], String::new()).await?;
         Ok(parse_body(text))
     }
+}
+
+/// The files of a folder of cases: those named, or all in order.
+pub fn files(folder: &Path, named: Vec<String>) -> Result<Vec<String>, ReplayError> {
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let wrong = |error: io::Error| ReplayError::File { file: folder.display().to_string(), why: error.to_string() };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        files.extend(entry.map_err(wrong)?.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Runs one file's cases against `server`, in order.
