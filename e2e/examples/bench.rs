@@ -5,7 +5,6 @@
 
 use std::{
     error::Error,
-    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -37,8 +36,6 @@ const OBJECTS: usize = 256;
 const BASE: &str = "/api/v1/namespaces/bench";
 /// Watches are given so long for the last event.
 const WATCH_PATIENCE: Duration = Duration::from_secs(30);
-/// The unit of `/proc/PID/stat`.
-const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Parser)]
 #[command(about = "Measures an API server")]
@@ -128,12 +125,7 @@ impl Bench {
 
     /// The CPU time that the server has used so far.
     fn cpu(&self) -> Duration {
-        let ticks = |pid: &u32| -> Option<u32> {
-            let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
-            Some(fields.get(11)?.parse::<u32>().ok()? + fields.get(12)?.parse::<u32>().ok()?)
-        };
-        TICK * self.arguments.pids.iter().filter_map(ticks).sum::<u32>()
+        e2e::cpu::used(&self.arguments.pids)
     }
 
     /// Runs operations from all clients for the configured time.

@@ -4,11 +4,12 @@
 //! Everything stretched is a dry run, with items that are alike and with items that are not; told is what takes more than
 //! three times the CPU time when there is twice as much of it.
 
-use std::{collections::HashSet, error::Error, fs, io, path::PathBuf, time::Duration};
+use std::{collections::HashSet, error::Error, fs, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use e2e::{
-    mutation::{dry_run, is_mutable},
+    cpu,
+    mutation::{dry_run, is_mutable, with},
     replay::{self, Case, Server, Session},
 };
 use serde_json::{Map, Value};
@@ -20,8 +21,6 @@ const ITEMS: usize = 5_000;
 const BYTES_MAX: usize = 1_000_000;
 /// What costs less says nothing: CPU time is counted in steps of 10 ms.
 const COST_MIN: Duration = Duration::from_millis(150);
-/// The unit of `/proc/PID/stat`.
-const TICK: Duration = Duration::from_millis(10);
 /// Fields that tell items from one another.
 const NAMES: [&str; 8] = ["name", "key", "uid", "path", "mountPath", "ip", "port", "containerPort"];
 
@@ -50,15 +49,14 @@ struct Stretcher {
 
 impl Stretcher {
     async fn run(&mut self, session: &mut Session<'_>, case: &Case) -> Result<(), Failure> {
-        let body = serde_json::from_str::<Value>(&case.body).ok().filter(|_| is_mutable(case));
-        for place in body.iter().flat_map(places) {
-            let Some(body) = &body else { continue };
+        if let Some(body) = serde_json::from_str::<Value>(&case.body).ok().filter(|_| is_mutable(case)) {
             let about = format!("{} {} {}", case.method, body["apiVersion"], body["kind"]);
-            let shape: String =
-                place.split('/').map(|name| if name.parse::<usize>().is_ok() { "*" } else { name }).collect();
-            if self.tried.insert((about.clone(), shape)) {
-                for items in [Items::Alike, Items::Different] {
-                    self.compare(session, case, body, &place, items, &about).await?;
+            for place in places(&body) {
+                // A place is in the first item of each list above it.
+                if self.tried.insert((about.clone(), place.clone())) {
+                    for items in [Items::Alike, Items::Different] {
+                        self.compare(session, case, &body, &place, items, &about).await?;
+                    }
                 }
             }
         }
@@ -78,31 +76,21 @@ impl Stretcher {
         let Some(one) = body.pointer(place) else { return Ok(()) };
         let count = ITEMS.min(BYTES_MAX / (one.to_string().len() / length(one).max(1) + 10));
         // A warning of each unknown field is a header, of which clients do not take as many.
-        let lenient = if case.path.contains('?') { "&fieldValidation=Ignore" } else { "?fieldValidation=Ignore" };
-        let path = format!("{}{}", case.path, if case.path.contains("fieldValidation") { "" } else { lenient });
+        let path = with(&case.path, "fieldValidation", "Ignore");
         let mut costs = [Duration::ZERO; 2];
         for (cost, count) in costs.iter_mut().zip([count, count * 2]) {
             let mut stretched = body.clone();
             let Some(value) = stretched.pointer_mut(place) else { return Ok(()) };
             stretch(value, count, items);
-            let before = self.cpu()?;
+            let before = cpu::used(&[self.pid]);
             session.run(&dry_run(&case.method, &path, &case.headers, &stretched)).await?;
-            *cost = self.cpu()? - before;
+            *cost = cpu::used(&[self.pid]).saturating_sub(before);
             self.sent += 1;
         }
         if costs[1] > COST_MIN && costs[1] > costs[0] * 3 {
             println!("{about}: {place}, {items:?}: {count} cost {:?}, twice as many {:?}", costs[0], costs[1]);
         }
         Ok(())
-    }
-
-    /// The CPU time that the server has used so far.
-    fn cpu(&self) -> Result<Duration, Failure> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        let fields = text.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect::<Vec<_>>());
-        let ticks = |at: usize| fields.as_ref()?.get(at)?.parse::<u32>().ok();
-        let ticks = ticks(11).zip(ticks(12)).ok_or_else(|| io::Error::other("the process cannot be read"))?;
-        Ok(TICK * (ticks.0 + ticks.1))
     }
 }
 

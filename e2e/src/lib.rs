@@ -1,5 +1,6 @@
 //! Proves it: end-to-end tests, simulation, benchmarks, stock clients.
 
+pub mod cpu;
 pub mod mutation;
 pub mod replay;
 pub mod simulation;

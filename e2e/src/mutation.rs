@@ -32,12 +32,16 @@ pub fn is_mutable(case: &Case) -> bool {
 
 /// A request that changes nothing.
 pub fn dry_run(method: &str, path: &str, headers: &[(String, String)], body: &Value) -> Case {
-    let path = match (path.contains("dryRun"), path.contains('?')) {
+    Case::request(method, with(path, "dryRun", "All"), headers.to_vec(), body.to_string())
+}
+
+/// A path with a parameter, unless it has that already.
+pub fn with(path: &str, name: &str, value: &str) -> String {
+    match (path.contains(name), path.contains('?')) {
         (true, _) => path.to_owned(),
-        (false, true) => format!("{path}&dryRun=All"),
-        (false, false) => format!("{path}?dryRun=All"),
-    };
-    Case::request(method, path, headers.to_vec(), body.to_string())
+        (false, true) => format!("{path}&{name}={value}"),
+        (false, false) => format!("{path}?{name}={value}"),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -32,9 +32,7 @@ async fn answers_are_those_of_stock() {
     let data = tempfile::tempdir().unwrap();
     let (running, server) = server(data.path()).await;
     let only = std::env::var("KEELSON_REPLAY").ok();
-    let mut stems: Vec<String> =
-        fs::read_dir(folder().join("cases")).unwrap().map(|f| stem(&f.unwrap().path())).collect();
-    stems.sort();
+    let mut stems = replay::files(&folder().join("cases"), Vec::new()).unwrap();
     stems.retain(|stem| only.as_ref().is_none_or(|only| stem.starts_with(only)));
 
     let (mut failing, mut passed, mut told) = (BTreeSet::new(), 0, String::new());
@@ -71,8 +69,4 @@ async fn answers_are_those_of_stock() {
     if !won.is_empty() {
         println!("as expected now, to be taken off {}: {won:#?}", folder().join("failing.txt").display());
     }
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -10,6 +10,7 @@ mod spdy;
 mod stat;
 mod stream;
 mod tls;
+mod translate;
 
 use std::{net::SocketAddr, sync::Arc};
 

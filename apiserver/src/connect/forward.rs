@@ -1,6 +1,6 @@
 //! One request passed on over a connection of its own, and its answer passed back; upgraded, bytes both ways.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header as names};
@@ -8,7 +8,10 @@ use http_body_util::{BodyExt, Empty, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{
     BoxError, Relay,
@@ -39,6 +42,8 @@ pub(super) enum Kind {
 
 /// Answers of a kubelet that are told as errors are read up to here.
 const ERROR_BYTES_MAX: usize = 50_000;
+/// What is under way to a client when its stream ends has so long to arrive.
+const LINGER: Duration = Duration::from_secs(60);
 
 impl Hop {
     pub async fn forward<B>(self, dialer: &Dialer, request: Request<B>) -> Result<Response<Relay>>
@@ -183,20 +188,52 @@ async fn send(
     sender.send_request(request).await.map_err(|error| error.to_string())
 }
 
-/// Bytes both ways, until one side has ended: as upstream, the other is then closed, whatever it still had to say.
+/// Bytes both ways, until one side has ended: as upstream, the other is then closed, whatever it still had to say. What
+/// a backend has said before it ended reaches the client whole.
 pub(crate) async fn join(client: OnUpgrade, backend: OnUpgrade) -> std::result::Result<(), BoxError> {
     let (client, backend) = tokio::try_join!(client, backend)?;
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_backend, mut to_backend) = tokio::io::split(TokioIo::new(backend));
-    let copied: io::Result<u64> = tokio::select! {
-        copied = tokio::io::copy(&mut from_client, &mut to_backend) => copied,
-        copied = tokio::io::copy(&mut from_backend, &mut to_client) => copied,
+    Ok(both_ways(TokioIo::new(client), TokioIo::new(backend)).await?)
+}
+
+async fn both_ways<C, B>(client: C, backend: B) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_backend, mut to_backend) = tokio::io::split(backend);
+    let relayed = tokio::select! {
+        asked = ask(&mut from_client, &mut to_backend) => asked,
+        answered = tokio::io::copy(&mut from_backend, &mut to_client) => answered.map(|_| ()),
     };
     // Both, so that TLS says goodbye.
     let (to_client, to_backend) = tokio::join!(to_client.shutdown(), to_backend.shutdown());
-    copied?;
-    to_client?;
-    Ok(to_backend?)
+    // A connection that is closed with something unread is reset, and what the client has not yet received is lost.
+    let heard = timeout(LINGER, tokio::io::copy(&mut from_client, &mut tokio::io::sink())).await;
+    relayed.and(to_client).and(to_backend).and(heard?.map(|_| ()))
+}
+
+/// What a client says, until it says nothing more. A backend that takes no more may still have said something that is
+/// on its way, and is no end.
+async fn ask<C, B>(client: &mut C, backend: &mut B) -> io::Result<()>
+where
+    C: AsyncRead + Unpin,
+    B: AsyncWrite + Unpin,
+{
+    let mut piece = vec![0; 8 << 10];
+    loop {
+        let read = client.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let taken = async {
+            backend.write_all(&piece[..read]).await?;
+            backend.flush().await
+        };
+        if let Err(error) = taken.await {
+            tracing::trace!(%error, "a backend takes no more");
+        }
+    }
 }
 
 /// A log from a kubelet, as it comes.
@@ -241,4 +278,41 @@ fn refused(code: StatusCode, pod: &str, text: &str) -> ApiError {
     let details =
         StatusDetails { kind: Some("pods/log".into()), name: Some(pod.to_owned()), ..StatusDetails::default() };
     ApiError::new(code, reason, format!("{why} ( pods/log {pod})")).with_details(details)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_backend_said_before_it_ended_reaches_the_client() {
+        let (mut client, near) = duplex(1024);
+        let (far, mut backend) = duplex(1 << 20);
+        backend.write_all(&[1; 1 << 20]).await.unwrap();
+        drop(backend);
+        // It cannot be told anything any more, which is noticed at once.
+        client.write_all(b"more").await.unwrap();
+        let joined = tokio::spawn(both_ways(near, far));
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard.len(), 1 << 20);
+        drop(client);
+        joined.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ends_ends_its_backend() {
+        let (mut client, near) = duplex(1024);
+        let (far, mut backend) = duplex(1024);
+        let joined = tokio::spawn(both_ways(near, far));
+        client.write_all(b"last").await.unwrap();
+        drop(client);
+        let mut heard = Vec::new();
+        backend.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last");
+        drop(backend);
+        joined.await.unwrap().unwrap();
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Empty;
@@ -13,7 +13,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1 as cri;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::TcpStream,
 };
 use tokio_tungstenite::{
@@ -21,17 +21,15 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::derive_accept_key,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{Role, WebSocketConfig},
     },
 };
-use tracing::debug;
+use tracing::{debug, trace};
 
 use super::{
     Answer, Refusal,
-    channel::{self, MESSAGE_MAX, Protocol, Said},
-    full, query,
-    spdy::{self, Frame, Framer},
-    text,
+    channel::{MESSAGE_MAX, Protocol},
+    full, query, text, translate,
 };
 use crate::{agent::Agent, pod::table::Entry, runtime};
 
@@ -39,11 +37,11 @@ const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// Which of a command's streams are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Wanted {
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    tty: bool,
+pub struct Wanted {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
 }
 
 impl Wanted {
@@ -246,8 +244,9 @@ async fn tunnel(url: Uri, mut request: Request<Incoming>) -> Answer {
         let up = async {
             while let Some(Ok(message)) = messages.next().await {
                 let Message::Binary(data) = message else { continue };
-                if to.write_all(&data).await.is_err() {
-                    break;
+                // What the runtime has said before it took no more is still to be read.
+                if let Err(error) = to.write_all(&data).await {
+                    trace!(%error, "the runtime takes no more");
                 }
             }
         };
@@ -260,7 +259,10 @@ async fn tunnel(url: Uri, mut request: Request<Incoming>) -> Answer {
                 }
             }
         };
-        tokio::select! { () = up => {}, () = down => {} }
+        let has_gone = tokio::select! { () = up => true, () = down => false };
+        if !has_gone && let Err(error) = translate::goodbye(&mut out, messages).await {
+            debug!(error, "a tunnel broke");
+        }
     });
     answer
 }
@@ -281,136 +283,20 @@ async fn translate(url: Uri, mut request: Request<Incoming>, wanted: Wanted) -> 
     };
     tokio::spawn(async move {
         let Some(socket) = socket(client).await else { return };
-        if let Err(error) = relay(protocol, wanted, socket, server).await {
+        if let Err(error) = translate::relay(protocol, wanted, socket, server).await {
             debug!(error, "a stream broke");
         }
     });
     answer
 }
 
-/// The streams of a command, in the order in which they are opened, with the channels that they become.
-fn streams(wanted: Wanted) -> Vec<(u32, &'static str, u8)> {
-    let all = [
-        (true, "error", channel::ERROR),
-        (wanted.stdin, "stdin", channel::STDIN),
-        (wanted.stdout, "stdout", channel::STDOUT),
-        (wanted.stderr, "stderr", channel::STDERR),
-        (wanted.tty, "resize", channel::RESIZE),
-    ];
-    let open = all.into_iter().filter(|(open, ..)| *open);
-    open.zip((1..).step_by(2)).map(|((_, name, channel), id)| (id, name, channel)).collect()
-}
-
-async fn relay<C, S>(protocol: Protocol, wanted: Wanted, socket: WebSocketStream<C>, server: S) -> Result<(), String>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let streams = streams(wanted);
-    let id = |channel: u8| streams.iter().find(|(_, _, c)| *c == channel).map(|(id, ..)| *id);
-    let channel_of = |stream: u32| streams.iter().find(|(id, ..)| *id == stream).map(|(_, _, c)| *c);
-    let (mut client, mut messages) = socket.split();
-    let (mut from, mut to) = tokio::io::split(server);
-    let mut framer = Framer::default();
-    for (id, name, _) in &streams {
-        to.write_all(&framer.open(*id, &[("streamtype", name)])).await.map_err(|e| e.to_string())?;
-    }
-    // Nothing will come on these: the runtime waits for that where it reads them.
-    let mut buffer = BytesMut::with_capacity(64 << 10);
-    let mut status = BytesMut::new();
-    loop {
-        tokio::select! {
-            message = messages.next() => match message.map(|m| m.map(|m| protocol.read(&m))) {
-                Some(Ok(Said::Data(channel, data))) => if let Some(id) = id(channel).filter(|_| !data.is_empty()) {
-                    to.write_all(&spdy::data(id, &data, false)).await.map_err(|e| e.to_string())?;
-                },
-                Some(Ok(Said::Closed(channel))) => if let Some(id) = id(channel) {
-                    to.write_all(&spdy::data(id, &[], true)).await.map_err(|e| e.to_string())?;
-                },
-                Some(Ok(Said::Nothing)) => {}
-                Some(Err(_)) | None => return Ok(()),
-            },
-            read = from.read_buf(&mut buffer) => {
-                let ended = read.map_err(|e| e.to_string())? == 0;
-                while let Some(frame) = spdy::take(&mut buffer).map_err(|e| e.to_string())? {
-                    match frame {
-                        Frame::Data { stream, data, .. } => match channel_of(stream) {
-                            Some(channel::ERROR) => status.extend_from_slice(&data),
-                            Some(channel) if !data.is_empty() => {
-                                client.send(protocol.write(channel, &data)).await.map_err(|e| e.to_string())?;
-                            }
-                            _ => {}
-                        },
-                        Frame::Ping(frame) => to.write_all(&frame).await.map_err(|e| e.to_string())?,
-                        Frame::Reset { .. } | Frame::GoAway | Frame::Other => {}
-                    }
-                }
-                if ended {
-                    break;
-                }
-            }
-        }
-    }
-    // How it ended is told last, when all output is out.
-    if let Some(end) = protocol.end(&status).filter(|_| !status.is_empty()) {
-        client.send(end).await.map_err(|e| e.to_string())?;
-    }
-    // Without a code clients take the end for an accident.
-    let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    client.send(Message::Close(Some(normal))).await.map_err(|e| e.to_string())
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::duplex;
-
     use super::*;
 
     #[test]
-    fn streams_in_order() {
-        let wanted = Wanted { stdin: true, stdout: true, stderr: false, tty: true };
-        let names: Vec<_> = streams(wanted).into_iter().map(|(id, name, _)| format!("{id} {name}")).collect();
-        assert_eq!(names, ["1 error", "3 stdin", "5 stdout", "7 resize"]);
+    fn wanted_streams() {
         let query = [("input", "1"), ("output", "1"), ("error", "1"), ("tty", "1")].map(|(k, v)| (k.into(), v.into()));
-        assert_eq!(Wanted::parse(&query), wanted);
-    }
-
-    #[tokio::test]
-    async fn output_and_status_reach_the_client() {
-        let (near, far) = duplex(4096);
-        let (ours, theirs) = duplex(4096);
-        let protocol = Protocol::choose(&["v5.channel.k8s.io".into()]).unwrap();
-        let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
-        let server = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
-        let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
-        let task = tokio::spawn(relay(protocol, wanted, server, ours));
-        client.send(protocol.write(channel::STDIN, b"in")).await.unwrap();
-        let (mut from, mut to) = tokio::io::split(theirs);
-        let mut buffer = BytesMut::new();
-        let received = loop {
-            from.read_buf(&mut buffer).await.unwrap();
-            let mut found = None;
-            while let Some(frame) = spdy::take(&mut buffer).unwrap() {
-                if let Frame::Data { stream, data, .. } = frame {
-                    found = Some((stream, data));
-                }
-            }
-            if let Some(found) = found {
-                break found;
-            }
-        };
-        assert_eq!(received, (3, Bytes::from_static(b"in")));
-        // The status comes first and is told last.
-        to.write_all(&spdy::data(1, br#"{"status":"Success"}"#, true)).await.unwrap();
-        to.write_all(&spdy::data(5, b"out", false)).await.unwrap();
-        drop((from, to));
-        let mut said = Vec::new();
-        while let Some(Ok(message)) = client.next().await {
-            if let Said::Data(channel, _) = protocol.read(&message) {
-                said.push(channel);
-            }
-        }
-        assert_eq!(said, [channel::STDOUT, channel::ERROR]);
-        task.await.unwrap().unwrap();
+        assert_eq!(Wanted::parse(&query), Wanted { stdin: true, stdout: true, stderr: false, tty: true });
     }
 }

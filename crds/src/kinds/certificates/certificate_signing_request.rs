@@ -1,6 +1,6 @@
 //! CertificateSigningRequest (certificates.k8s.io/v1).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, hash::Hash};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::{
@@ -263,11 +263,8 @@ fn validate_spec(
             errors.push(Error::not_supported(path.index(i), usage.as_str(), USAGES));
         }
     }
-    let has_repeated = |usages: &[String]| repeats(usages.iter().map(String::as_str)).contains(&true);
-    if !has_repeated(old_usages) {
-        let repeats = repeats(usages.iter().map(String::as_str));
-        let repeated = usages.iter().enumerate().zip(repeats).filter(|(_, repeats)| *repeats);
-        errors.extend(repeated.map(|((i, usage), _)| Error::duplicate(path.index(i), usage.as_str())));
+    if repeated(old_usages).next().is_none() {
+        errors.extend(repeated(usages).map(|(i, usage)| Error::duplicate(path.index(i), usage.as_str())));
     }
     let (path, signer) = (SPEC.child("signerName"), spec.signer_name.as_str());
     if signer == LEGACY_SIGNER && old.is_none_or(|old| old.signer_name != LEGACY_SIGNER) {
@@ -282,10 +279,10 @@ fn validate_spec(
     }
 }
 
-/// Of each value whether it was there before.
-fn repeats<'a>(values: impl Iterator<Item = &'a str>) -> Vec<bool> {
+/// Where a value comes that was there before.
+fn repeated<T: Copy + Eq + Hash>(values: impl IntoIterator<Item = T>) -> impl Iterator<Item = (usize, T)> {
     let mut seen = HashSet::new();
-    values.map(|value| !seen.insert(value)).collect()
+    values.into_iter().enumerate().filter(move |(_, value)| !seen.insert(*value))
 }
 
 pub fn validate_signer(signer: &str, path: &Path, errors: &mut Errors) {
@@ -327,7 +324,7 @@ fn validate_conditions(
 ) {
     let list = STATUS.child("conditions");
     let was = |kind: &str| old.iter().any(|c| c.type_ == kind);
-    let may_repeat = repeats(old.iter().map(|c| c.type_.as_str())).contains(&true);
+    let may_repeat = repeated(old.iter().map(|c| &c.type_)).next().is_some();
     let may_be_both = was("Approved") && was("Denied");
     let mut seen = HashSet::new();
     for (i, condition) in conditions.iter().enumerate() {
