@@ -1,6 +1,6 @@
 //! A request on its way through the server.
 
-use std::sync::Arc;
+use std::{future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use crds::user::User;
@@ -22,9 +22,9 @@ pub type Incoming = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Bodies beyond this are refused.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
-/// For how long a body that nobody wants is read.
-const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(1);
-/// A body that is too large is read so far, so that its sender comes to see the answer.
+/// For how long a body that nobody wants is taken, so that its sender comes to see the answer.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// How much of it is read in that time.
 const DRAINED_BYTES_MAX: usize = 16 << 20;
 
 pub struct Call {
@@ -84,24 +84,24 @@ impl Call {
         Box::pin(async move {
             let Some(mut body) = body else { return Ok(Bytes::new()) };
             let mut whole = BytesMut::new();
-            let size = read(&mut body, |data, size| {
-                if size <= BODY_BYTES_MAX {
-                    whole.extend_from_slice(data);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|e| ApiError::bad_request(format!("the body could not be read: {e}")))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if whole.len() + data.len() > BODY_BYTES_MAX {
+                    drain(body);
+                    return Err(ApiError::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}")));
                 }
-            });
-            let size = size.await.map_err(|e| ApiError::bad_request(format!("the body could not be read: {e}")))?;
-            if size > BODY_BYTES_MAX {
-                return Err(ApiError::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}")));
+                whole.extend_from_slice(&data);
             }
             Ok(whole.freeze())
         })
     }
 
-    /// Reads what is left of the body, so that its sender comes to see a refusal and not a stream that is broken off.
-    pub async fn drain(&mut self) {
-        let Some(mut body) = self.body.get_mut().take() else { return };
-        // Who sends more slowly than that has time to see the answer.
-        tokio::time::timeout(DRAIN_MAX, read(&mut body, |_, _| {})).await.ok();
+    /// Takes what is left of the body.
+    pub fn drain(&mut self) {
+        if let Some(body) = self.body.get_mut().take() {
+            drain(body);
+        }
     }
 
     /// Under which name fields are owned: as asked for, or the first part of the client's user agent.
@@ -115,15 +115,43 @@ impl Call {
     }
 }
 
-/// Reads a body as far as any is read, handing over each piece with the size up to its end; gives the size of all.
-async fn read(body: &mut Incoming, mut take: impl FnMut(&[u8], usize)) -> std::result::Result<usize, BoxError> {
-    let mut size = 0;
-    while size <= DRAINED_BYTES_MAX
-        && let Some(frame) = body.frame().await
-    {
-        let Ok(data) = frame?.into_data() else { continue };
-        size += data.len();
-        take(&data, size);
+/// Takes a body beside the answer: one that is dropped breaks its stream off, and the sender may not see the answer.
+fn drain(mut body: Incoming) {
+    let taken = async move {
+        let mut size = 0;
+        while size <= DRAINED_BYTES_MAX {
+            let Some(Ok(frame)) = body.frame().await else { return };
+            size += frame.data_ref().map_or(0, Bytes::len);
+        }
+        // Its sender has to wait, and has time to see the answer.
+        future::pending().await
+    };
+    tokio::spawn(tokio::time::timeout(DRAIN_MAX, taken));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// So many pieces of a MiB each, after which the sender waits for an answer.
+    fn call(pieces: usize) -> Call {
+        let pieces = stream::iter(vec![Bytes::from_static(&[b' '; 1 << 20]); pieces]);
+        let frames = pieces.chain(stream::pending()).map(|data| Ok::<_, Infallible>(Frame::data(data)));
+        let body = StreamBody::new(frames).map_err(|never| match never {});
+        Call::new(http::Request::new(BodyExt::boxed_unsync(body)))
     }
-    Ok(size)
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused_before_its_end() {
+        for pieces in [4, 40] {
+            let error = call(pieces).read_body().await.unwrap_err();
+            assert_eq!(error.status().code, Some(413));
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl Apiserver {
         match self.admitted(call).await {
             Ok(answer) => answer,
             Err(error) => {
-                call.drain().await;
+                call.drain();
                 // As upstream, who cannot be told in a form of theirs is told as people are.
                 let form = negotiate::accepted(&call.headers, &call.query, Offer::Plain)
                     .unwrap_or(Form { pretty: true, ..Form::JSON });
