@@ -181,6 +181,11 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// A plugin to be left out that there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("disable-admission-plugins plugin \"{0}\" is unknown")]
+pub struct UnknownPlugin(String);
+
 /// The plugins that are on, in upstream's order.
 pub struct Chain {
     plugins: Vec<Link>,
@@ -235,6 +240,19 @@ impl Chain {
         Self { plugins: plugins.into_iter().map(Link::new).collect(), durations: Durations::default() }
     }
 
+    /// Leaves out plugins.
+    ///
+    /// # Errors
+    /// If one of the names is no plugin's.
+    pub fn without(mut self, names: &[String]) -> std::result::Result<Self, UnknownPlugin> {
+        let is_plugin = |name: &&String| self.plugins.iter().any(|link| link.plugin.name() == *name);
+        if let Some(unknown) = names.iter().find(|name| !is_plugin(name)) {
+            return Err(UnknownPlugin(unknown.clone()));
+        }
+        self.plugins.retain(|link| !names.iter().any(|name| link.plugin.name() == name));
+        Ok(self)
+    }
+
     /// How long the plugins take.
     pub fn durations(&self) -> &Durations {
         &self.durations
@@ -286,5 +304,23 @@ impl Chain {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_are_left_out_by_name() {
+        let without = |name: &str| {
+            let plugins: Vec<Box<dyn Plugin>> =
+                vec![Box::<limit_ranger::LimitRanger>::default(), Box::<priority::Priority>::default()];
+            Chain::new(plugins).without(&[name.to_owned()])
+        };
+        let names = |chain: Chain| chain.plugins.iter().map(|link| link.plugin.name()).collect::<Vec<_>>();
+        assert_eq!(without("LimitRanger").map(names).unwrap(), ["Priority"]);
+        let unknown = without("Other").map(names).unwrap_err();
+        assert_eq!(unknown.to_string(), r#"disable-admission-plugins plugin "Other" is unknown"#);
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     access::{self, Access},
-    admission::{Chain, escalation::Escalation},
+    admission::{Chain, UnknownPlugin, escalation::Escalation},
     aggregate::{self, Aggregator},
     allocate::node_port,
     audit::{self, Audit},
@@ -87,6 +87,8 @@ pub struct Config {
     pub service_range: IpNet,
     /// Which built-in kinds are served.
     pub runtime: RuntimeConfig,
+    /// The admission plugins that are off.
+    pub disabled_plugins: Vec<String>,
     /// All flags, for those who want to know.
     pub flags: Flags,
 }
@@ -154,6 +156,7 @@ impl Config {
             authentication: auth::config::Options::default(),
             authorization: Mode::DEFAULT.to_vec(),
             runtime: RuntimeConfig::default(),
+            disabled_plugins: Vec::new(),
             flags: Flags::new(),
         }
     }
@@ -222,6 +225,8 @@ pub enum StartError {
     Audit(#[from] audit::AuditError),
     #[error("authentication")]
     Authentication(#[from] auth::config::AuthenticationError),
+    #[error(transparent)]
+    Plugin(#[from] UnknownPlugin),
     #[error("authorization")]
     Authorization(#[from] ModeError),
     #[error("encryption at rest")]
@@ -247,6 +252,8 @@ pub struct Guards {
     pub authorization: Option<Vec<Step>>,
     /// Which built-in kinds there are at all.
     pub runtime: RuntimeConfig,
+    /// The admission plugins that are off.
+    pub disabled_plugins: Vec<String>,
     /// What `/flagz` tells.
     pub flags: Flags,
 }
@@ -335,6 +342,8 @@ impl Apiserver {
         }
         let authorizer = Arc::new(authorizer);
         let observer = access::observer(authorizer.clone(), &registry);
+        let admission = Chain::standard(authorizer.clone()).without(&guards.disabled_plugins)?;
+        let admission = admission.and(Escalation(authorizer.clone()));
         let flow = Flow::new(guards.flow)?;
         flow.start();
         let custom = CustomKinds::new(registry.clone());
@@ -347,7 +356,7 @@ impl Apiserver {
         let started = clock();
         Ok(Arc::new(Self {
             world: Arc::new(World { registry, cache, store, clock, random, converters: Default::default() }),
-            admission: Chain::standard(authorizer.clone()).and(Escalation(authorizer.clone())),
+            admission,
             access: Access::new(authenticator, authorizer),
             health: Health::new(move || reachable.is_reachable()),
             discovery: Discovery::default(),
@@ -396,6 +405,7 @@ impl Apiserver {
             flow: config.flow,
             authorization: Some(steps),
             runtime: config.runtime.clone(),
+            disabled_plugins: config.disabled_plugins.clone(),
             flags: config.flags.clone(),
         };
         let (clock, random) = (Arc::new(Timestamp::now), Random::default());

@@ -49,6 +49,9 @@ pub struct Apiserver {
     /// empty: /v1), and api/all, api/ga, api/beta, api/alpha for all versions, or those of such names.
     #[arg(long, value_name = "KEY=VALUE,…")]
     runtime_config: Vec<String>,
+    /// Admission plugins that are on by default and shall not be.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
     #[command(flatten)]
     service_accounts: service_account::Flags,
     #[command(flatten)]
@@ -93,6 +96,7 @@ impl Apiserver {
         config.names.host = machine::host_name();
         config.service_range = self.service_cluster_ip_range;
         config.runtime = RuntimeConfig::parse(&self.runtime_config)?;
+        config.disabled_plugins = self.disable_admission_plugins;
         config.encryption_provider_config = self.encryption_provider_config;
         self.etcd.put(&mut config);
         self.service_accounts.put(&mut config);

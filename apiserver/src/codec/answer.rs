@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use crds::kind::Definition;
 use http::{HeaderValue, Response, StatusCode, header};
+use hyper::ext::ReasonPhrase;
 use serde_json::{Map, Value, json};
 
 use super::{Form, Media, Shape, body::Body, json, negotiate, typed, yaml};
@@ -17,6 +18,9 @@ use crate::{
 
 /// Lists beyond this size are sent in chunks of this size.
 const CHUNK_BYTES: usize = 32 << 10;
+
+/// Go's words for the one of our codes that has others here; HTTP/1 clients show them.
+const TOO_LARGE: ReasonPhrase = ReasonPhrase::from_static(b"Request Entity Too Large");
 
 pub type Answer = Response<Body>;
 
@@ -86,6 +90,9 @@ pub fn error(form: Form, error: &ApiError) -> Answer {
     let retry = error.status().details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = retry {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.code() == StatusCode::PAYLOAD_TOO_LARGE {
+        answer.extensions_mut().insert(TOO_LARGE);
     }
     answer.extensions_mut().insert(ResponseStatus::of(error.status()));
     answer
