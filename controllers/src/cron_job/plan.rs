@@ -148,7 +148,13 @@ impl Run<'_> {
             let plan = std::mem::take(&mut self.plan);
             self.plan = plan.again_after(crate::runtime::clock::until(now, next) + LATE);
         }
-        let Some((due, missed)) = most_recent(self.earliest(true), now, &schedule, &zone) else {
+        let earliest = self.earliest(true);
+        if schedule.next(earliest, &zone).is_none() {
+            // The 31st of February. Upstream notices it by two starts that are at the same time.
+            let why = "time difference between two schedules is less than 1 second";
+            return self.tell(true, "InvalidSchedule", format!("invalid schedule: {text} : {why}"));
+        }
+        let Some((due, missed)) = most_recent(earliest, now, &schedule, &zone) else {
             return;
         };
         if missed > MANY {
@@ -380,6 +386,14 @@ mod tests {
     #[test]
     fn looks_again_at_the_next_start() {
         assert_eq!(plan(&observed(json!({}), &[], &[])).requeue_after.unwrap().as_secs(), 300);
+    }
+
+    #[test]
+    fn a_day_that_never_comes() {
+        let plan = plan(&observed(json!({"schedule": "59 23 31 2 *"}), &[], &[]));
+        let events: Vec<_> = plan.events.iter().map(|e| (e.reason, e.message.as_str())).collect();
+        let message = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
+        assert_eq!((events, plan.requeue_after), (vec![("InvalidSchedule", message)], None));
     }
 
     #[test]

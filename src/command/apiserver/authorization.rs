@@ -1,6 +1,6 @@
 //! Flags about who may do what.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use apiserver::{
     authorize::{mode::Mode, webhook},
@@ -37,9 +37,27 @@ impl Flags {
     pub fn put(self, config: &mut Config) -> Result {
         config.authorization = match &self.authorization_config {
             Some(path) => Mode::read(path)?,
-            None => self.authorization_mode.iter().map(|name| self.mode(name)).collect::<Result<_>>()?,
+            None => self.modes()?,
         };
+        let allows_all = self.authorization_mode.iter().any(|name| name == "AlwaysAllow");
+        if config.authentication.anonymous && allows_all && self.authorization_config.is_none() {
+            // As upstream: nobody may do everything without so much as a name.
+            tracing::warn!("anonymous requests are turned off: the authorizer AlwaysAllow would allow them everything");
+            config.authentication.anonymous = false;
+        }
         Ok(())
+    }
+
+    fn modes(&self) -> Result<Vec<Mode>> {
+        let names = &self.authorization_mode;
+        if self.authorization_webhook_config_file.is_some() && !names.iter().any(|name| name == "Webhook") {
+            return Err("cannot specify --authorization-webhook-config-file without mode Webhook".into());
+        }
+        if names.iter().collect::<HashSet<_>>().len() < names.len() {
+            let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+            return Err(format!("authorization-mode [{}] has mode specified more than once", quoted.join(" ")).into());
+        }
+        names.iter().map(|name| self.mode(name)).collect()
     }
 
     fn mode(&self, name: &str) -> Result<Mode> {
