@@ -64,7 +64,7 @@ documents: ## compare OpenAPI and discovery with those of a stock API server; ST
 	$(CARGO) build --locked --bin keelson
 	e2e/replay/documents target/debug/keelson $(STOCK)
 
-clients: ## run stock client libraries and Helm; needs Go, Node.js and, for Helm, root
+clients: ## run stock client libraries, Helm and kubectl's own tests; needs Go, Node.js and, for Helm, root
 	@e2e/setup/install test
 	$(CARGO) build --locked --bin keelson
 	e2e/clients/run target/debug/keelson $(KUBECTL)
