@@ -35,6 +35,35 @@ const ALL: [Protocol; 6] = [
     Protocol { name: "", version: 1, base64: false },
 ];
 
+/// Which of a command's streams are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+impl Wanted {
+    pub fn parse(query: &[(String, String)]) -> Self {
+        let has = |names: [&str; 2]| {
+            query.iter().any(|(n, v)| names.contains(&n.as_str()) && matches!(v.as_str(), "1" | "true"))
+        };
+        let tty = has(["tty", "tty"]);
+        Self {
+            stdin: has(["input", "stdin"]),
+            stdout: has(["output", "stdout"]),
+            // A terminal has one output only.
+            stderr: has(["error", "stderr"]) && !tty,
+            tty,
+        }
+    }
+
+    pub const fn any(self) -> bool {
+        self.stdin || self.stdout || self.stderr
+    }
+}
+
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
@@ -121,5 +150,11 @@ mod tests {
         assert!(v5.end(success).is_some() && old.end(success).is_none());
         let failure = br#"{"status":"Failure","message":"exit 1"}"#;
         assert_eq!(old.end(failure), Some(Message::Binary(Bytes::from_static(b"\x03exit 1"))));
+    }
+
+    #[test]
+    fn wanted_streams() {
+        let query = [("input", "1"), ("output", "1"), ("error", "1"), ("tty", "1")].map(|(k, v)| (k.into(), v.into()));
+        assert_eq!(Wanted::parse(&query), Wanted { stdin: true, stdout: true, stderr: false, tty: true });
     }
 }

@@ -28,41 +28,12 @@ use tracing::{debug, trace};
 
 use super::{
     Answer, Refusal,
-    channel::{MESSAGE_MAX, Protocol},
+    channel::{MESSAGE_MAX, Protocol, Wanted},
     full, query, text, translate,
 };
 use crate::{agent::Agent, pod::table::Entry, runtime};
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-
-/// Which of a command's streams are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    pub stdin: bool,
-    pub stdout: bool,
-    pub stderr: bool,
-    pub tty: bool,
-}
-
-impl Wanted {
-    fn parse(query: &[(String, String)]) -> Self {
-        let has = |names: [&str; 2]| {
-            query.iter().any(|(n, v)| names.contains(&n.as_str()) && matches!(v.as_str(), "1" | "true"))
-        };
-        let tty = has(["tty", "tty"]);
-        Self {
-            stdin: has(["input", "stdin"]),
-            stdout: has(["output", "stdout"]),
-            // A terminal has one output only.
-            stderr: has(["error", "stderr"]) && !tty,
-            tty,
-        }
-    }
-
-    const fn any(self) -> bool {
-        self.stdin || self.stdout || self.stderr
-    }
-}
 
 fn bad(message: &str) -> Answer {
     text(StatusCode::BAD_REQUEST, message)
@@ -288,15 +259,4 @@ async fn translate(url: Uri, mut request: Request<Incoming>, wanted: Wanted) -> 
         }
     });
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wanted_streams() {
-        let query = [("input", "1"), ("output", "1"), ("error", "1"), ("tty", "1")].map(|(k, v)| (k.into(), v.into()));
-        assert_eq!(Wanted::parse(&query), Wanted { stdin: true, stdout: true, stderr: false, tty: true });
-    }
 }

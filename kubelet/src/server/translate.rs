@@ -19,9 +19,8 @@ use tokio_tungstenite::{
 use tracing::trace;
 
 use super::{
-    channel::{self, Protocol, Said},
+    channel::{self, Protocol, Said, Wanted},
     spdy::{self, Frame, Framer},
-    stream::Wanted,
 };
 
 /// So many frames wait for a runtime that takes none.
