@@ -4,7 +4,7 @@ use std::{future, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use crds::user::User;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use http::{Extensions, HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
@@ -117,7 +117,7 @@ impl Call {
 
 /// Takes a body beside the answer: one that is dropped breaks its stream off, and the sender may not see the answer.
 fn drain(mut body: Incoming) {
-    let taken = async move {
+    let mut taken = Box::pin(async move {
         let mut size = 0;
         while size <= DRAINED_BYTES_MAX {
             let Some(Ok(frame)) = body.frame().await else { return };
@@ -125,8 +125,11 @@ fn drain(mut body: Incoming) {
         }
         // Its sender has to wait, and has time to see the answer.
         future::pending().await
-    };
-    tokio::spawn(tokio::time::timeout(DRAIN_MAX, taken));
+    });
+    // Most requests have no body, or all of it has come.
+    if taken.as_mut().now_or_never().is_none() {
+        tokio::spawn(tokio::time::timeout(DRAIN_MAX, taken));
+    }
 }
 
 #[cfg(test)]

@@ -148,13 +148,12 @@ impl Run<'_> {
             let plan = std::mem::take(&mut self.plan);
             self.plan = plan.again_after(crate::runtime::clock::until(now, next) + LATE);
         }
-        let earliest = self.earliest(true);
-        if schedule.next(earliest, &zone).is_none() {
+        let Some(first) = schedule.next(self.earliest(true), &zone) else {
             // The 31st of February. Upstream notices it by two starts that are at the same time.
             let why = "time difference between two schedules is less than 1 second";
             return self.tell(true, "InvalidSchedule", format!("invalid schedule: {text} : {why}"));
-        }
-        let Some((due, missed)) = most_recent(earliest, now, &schedule, &zone) else {
+        };
+        let Some((due, missed)) = most_recent(first, now, &schedule, &zone) else {
             return;
         };
         if missed > MANY {
@@ -296,9 +295,11 @@ fn job_reference(job: &Job) -> ObjectReference {
     ObjectReference { uid: Some(uid(&job.metadata).to_owned()), ..reference(job) }
 }
 
-/// The last start that is due, and about how many have been missed; none if none is due.
-fn most_recent(earliest: Timestamp, now: Timestamp, schedule: &Schedule, zone: &TimeZone) -> Option<(Timestamp, i64)> {
-    let first = schedule.next(earliest, zone).filter(|t| *t <= now)?;
+/// The last start that is due of those from the first on, and about how many have been missed; none if none is due.
+fn most_recent(first: Timestamp, now: Timestamp, schedule: &Schedule, zone: &TimeZone) -> Option<(Timestamp, i64)> {
+    if first > now {
+        return None;
+    }
     let Some(second) = schedule.next(first, zone).filter(|t| *t <= now) else {
         return Some((first, 1));
     };
@@ -400,7 +401,8 @@ mod tests {
     fn far_behind() {
         let schedule = cron::parse("* * * * *").unwrap();
         let created = after(now(), -100_000);
-        let (due, missed) = most_recent(created, now(), &schedule, &TimeZone::UTC).unwrap();
+        let first = schedule.next(created, &TimeZone::UTC).unwrap();
+        let (due, missed) = most_recent(first, now(), &schedule, &TimeZone::UTC).unwrap();
         assert_eq!((due, missed > MANY), (now(), true));
     }
 }

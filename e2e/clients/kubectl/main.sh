@@ -22,12 +22,12 @@ cd "$work/source"
 cat >third_party/forked/shell2junit/sh2ju.sh <<'EOF'
 juLog() {
 	shift 3
-	local begin=$SECONDS code=0 verdict=ok
+	local begin=$SECONDS code verdict=ok
 	(set -o errexit -o nounset -o pipefail; "$@") >"$LOGS/$1" 2>&1 </dev/null
 	code=$?
 	[ $code = 0 ] || verdict=FAILED
-	[ "$1" = record_command_canary ] || echo "$1: $verdict, $((SECONDS - begin)) s"
-	[ $code = 0 ] || [ "$1" = record_command_canary ] || tail -n 20 "$LOGS/$1"
+	echo "$1: $verdict, $((SECONDS - begin)) s"
+	[ $code = 0 ] || tail -n 20 "$LOGS/$1"
 	return $code
 }
 EOF

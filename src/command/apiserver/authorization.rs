@@ -39,8 +39,7 @@ impl Flags {
             Some(path) => Mode::read(path)?,
             None => self.modes()?,
         };
-        let allows_all = self.authorization_mode.iter().any(|name| name == "AlwaysAllow");
-        if config.authentication.anonymous && allows_all && self.authorization_config.is_none() {
+        if config.authentication.anonymous && self.has("AlwaysAllow") {
             // As upstream: nobody may do everything without so much as a name.
             tracing::warn!("anonymous requests are turned off: the authorizer AlwaysAllow would allow them everything");
             config.authentication.anonymous = false;
@@ -48,9 +47,13 @@ impl Flags {
         Ok(())
     }
 
+    fn has(&self, mode: &str) -> bool {
+        self.authorization_mode.iter().any(|name| name == mode)
+    }
+
     fn modes(&self) -> Result<Vec<Mode>> {
         let names = &self.authorization_mode;
-        if self.authorization_webhook_config_file.is_some() && !names.iter().any(|name| name == "Webhook") {
+        if self.authorization_webhook_config_file.is_some() && !self.has("Webhook") {
             return Err("cannot specify --authorization-webhook-config-file without mode Webhook".into());
         }
         if names.iter().collect::<HashSet<_>>().len() < names.len() {
